@@ -1,0 +1,41 @@
+# run, test, lint, bench: each sets up what it needs on a fresh machine, and does nothing twice.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MODEL ?= LLMSeqRec
+DATASET ?= ml-100k
+ARGS ?=
+
+# Without a GPU the CPU build of torch does, at a tenth of the download; PyTorch's own index has it under the same version.
+TORCH := torch==2.13.0
+TORCH_INDEX := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu)
+
+.PHONY: run setup test test-all lint bench clean
+run: setup
+	$(BIN)/python run_recbole_llm.py --model=$(MODEL) --dataset=$(DATASET) $(ARGS)
+
+setup: $(VENV)/ready
+
+$(VENV)/ready: setup.cfg constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 to 3.13 is needed, found " + sys.version.split()[0] + "; set PYTHON=python3.11" if not (3, 11) <= sys.version_info[:2] <= (3, 13) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 20 $(TORCH) $(TORCH_INDEX)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps recbole==1.2.1
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+test: setup lint
+	$(BIN)/python -m pytest
+
+test-all: setup
+	$(BIN)/python -m pytest -m ''
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: setup
+	for name in benchmarks/[a-z]*.py; do $(BIN)/python -m benchmarks.$$(basename $$name .py) || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

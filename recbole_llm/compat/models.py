@@ -1,0 +1,60 @@
+"""Single models of RecBole that stumble over today's SciPy and PyTorch, or over RecBole itself."""
+
+from importlib import import_module
+
+from recbole.model.sequential_recommender import KSR
+from recbole.utils import utils
+from scipy import sparse
+
+from .patching import rebind, stand_in, wrap
+
+DOK_MODULES = (
+    "general_recommender.gcmc",
+    "general_recommender.lightgcn",
+    "general_recommender.ncl",
+    "general_recommender.ngcf",
+    "general_recommender.spectralcf",
+    "knowledge_aware_recommender.kgin",
+    "knowledge_aware_recommender.mcclk",
+)
+
+
+class UpdatableDok(sparse.dok_matrix):
+    """A ``dok_matrix`` with the ``_update`` that SciPy has lost."""
+
+    def _update(self, entries):
+        """Set many entries at once, without a check: {(row, column): value}."""
+        self._dict.update(entries)
+
+
+def restore_dok_update():
+    """``dok_matrix._update`` for the seven models that fill their graph with it (#2034)."""
+    for name in DOK_MODULES:
+        stand_in(import_module(f"recbole.model.{name}"), "sp", dok_matrix=UpdatableDok)
+
+
+def read_relations_in_single_precision():
+    """KSR multiplies float32 states by its relation vectors, which RecBole preloads in float64."""
+
+    def reading(original):
+        def __init__(self, config, dataset):
+            original(self, config, dataset)
+            self.relation_Matrix = self.relation_Matrix.float()
+
+        return __init__
+
+    wrap(KSR, "__init__", reading)
+
+
+def count_no_flops_without_predict():
+    """1 FLOP, RecBole's word for "not counted", for the CPR models: they refuse to ``predict``."""
+
+    def counting(original):
+        def get_flops(model, *args, **options):
+            if type(model).__name__ in ("GRU4RecCPR", "SASRecCPR"):
+                return 1
+            return original(model, *args, **options)
+
+        return get_flops
+
+    rebind(utils, "get_flops", counting)

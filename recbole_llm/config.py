@@ -1,0 +1,172 @@
+"""RecBole's Config made strict, and the door at which it stops: ``settings_from`` fills a plain dataclass.
+
+RecBole answers ``None`` for a misspelt key and ``eval``s what the command line says; here an unknown key is refused
+with the nearest known one, and a value is a literal or a plain word.
+"""
+
+import ast
+import dataclasses
+import difflib
+import os
+import sys
+import types
+import typing
+from pathlib import Path
+
+import yaml
+from recbole.config import Config as RecBoleConfig
+from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
+
+from .errors import SettingError
+
+PACKAGE = Path(__file__).resolve().parent
+PROPERTIES = next(
+    (folder for folder in (PACKAGE.parent / "properties", PACKAGE / "properties") if folder.is_dir()), PACKAGE
+)
+UNSET = "???"  # in a YAML: the user must set this key
+# Keys that RecBole reads though none of its own lists or files names them.
+UNLISTED = (
+    *(
+        "model",
+        "dataset",
+        "config_files",
+        "nproc",
+        "ip",
+        "port",
+        "world_size",
+        "group_offset",
+        "allow_pickle",
+    ),
+    *("reg_weight", "neg_sampling", "training_neg_sample_num", "item_attribute", "local_rank", "offset"),
+)
+
+
+class Config(RecBoleConfig):
+    """RecBole's configuration with our ``properties/`` beneath it, strict keys and literal values.
+
+    Raises
+    ------
+    SettingError
+        If a key of the command line, of a file or of ``config_dict`` is known to nobody; the nearest known one is named.
+    """
+
+    def __init__(self, model=None, dataset=None, config_file_list=None, config_dict=None):
+        super().__init__(model, dataset, config_file_list, config_dict)
+        _refuse_unknown(self.external_config_dict, self._known_keys())
+
+    def _known_keys(self):
+        lists = (general_arguments, training_arguments, evaluation_arguments, dataset_arguments, UNLISTED)
+        return set().union(*lists, self.internal_config_dict)
+
+    def _load_cmd_line(self):
+        return self._convert_config_dict(read_arguments(sys.argv[1:]))
+
+    def _convert_config_dict(self, config_dict):
+        return {key: _literal(value) for key, value in config_dict.items()}
+
+    def _load_internal_config_dict(self, model, model_class, dataset):
+        super()._load_internal_config_dict(model, model_class, dataset)
+        ours = _read_yaml(PROPERTIES / "overall.yaml")
+        ours |= _read_yaml(PROPERTIES / "model" / f"{model}.yaml")
+        of_dataset = _read_yaml(PROPERTIES / "dataset" / f"{dataset}.yaml")
+        of_model = of_dataset.pop("models", {}).get(
+            model, {}
+        )  # what was tuned for this model on this data set
+        self.internal_config_dict.update(ours | of_dataset | of_model)
+
+    def _init_device(self):
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        super()._init_device()  # overwrites the variable, so that parallel trials would share one GPU
+        if visible is None:
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible
+
+
+def settings_from(config, settings_class):
+    """Fill the dataclass ``settings_class`` from ``config``.
+
+    Raises
+    ------
+    SettingError
+        If a field has no value (the message names the key and the class) or one of another type (the message names the
+        value and what was expected).
+    """
+    hints = typing.get_type_hints(settings_class)
+    values = {}
+    for field in dataclasses.fields(settings_class):
+        value = config[field.name]
+        if value is None or value == UNSET:
+            if field.default is not dataclasses.MISSING:
+                continue
+            if type(None) not in typing.get_args(hints[field.name]):
+                raise SettingError(
+                    f"config key `{field.name}` is not set, and {settings_class.__name__} has no default"
+                )
+            value = None
+        values[field.name] = _checked(field.name, value, hints[field.name])
+    return settings_class(**values)
+
+
+def _checked(key, value, hint):
+    """``value`` as ``hint`` wants it: an int may stand for a float, nothing else is bent."""
+    if typing.get_origin(hint) is typing.Literal:
+        allowed = typing.get_args(hint)
+        if value not in allowed:
+            raise SettingError(
+                f"config key `{key}` is {value!r}, expected one of {', '.join(map(str, allowed))}"
+            )
+        return value
+    wanted = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    plain = tuple(typing.get_origin(kind) or kind for kind in wanted)
+    if float in plain and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
+        names = " or ".join(kind.__name__ for kind in plain)
+        raise SettingError(f"config key `{key}` is {value!r} ({type(value).__name__}), expected {names}")
+    return value
+
+
+def read_arguments(arguments):
+    """The command line as a dict of strings: ``--key=value``, ``--key value``, or ``--key`` alone for True.
+
+    Raises
+    ------
+    SettingError
+        If a word belongs to no key, or a key stands there twice with two values.
+    """
+    found, rest = {}, list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise SettingError(f"`{word}` belongs to no key; write --key=value")
+        key, has_value, value = word[2:].partition("=")
+        if not has_value:
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else "True"
+        if found.setdefault(key, value) != value:
+            raise SettingError(f"--{key} is given twice, as {found[key]} and as {value}; give it once")
+    return found
+
+
+def _literal(value):
+    """A string as the literal that it spells (number, list, dict, True, None); any other value as it is."""
+    if not isinstance(value, str):
+        return value
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+def _refuse_unknown(given, known):
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean `{near[0]}`?" if near else "see properties/ for the keys there are"
+            raise SettingError(f"unknown config key `{key}`; {hint}")
+
+
+def _read_yaml(path):
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}

@@ -1,0 +1,157 @@
+"""RecBole's sequential data set with each history kept as two numbers, not as a row of a dense matrix.
+
+RecBole copies the history of every interaction into [rows, L] tensors, once per column (RecBole #1865, #1537). Here
+the interactions stay once, sorted by user and time; a row is the place of its target and the length of its history,
+and a batch is gathered when it is asked for. The batches are RecBole's own.
+
+Two more things are kept that RecBole loses: the exact times (RecBole holds them in float32, which rounds Unix seconds
+to 64 or 128 s) and the order of events that share a time (the order of the file).
+
+Shapes: B rows of a batch, L max history length, N interactions, W windows.
+"""
+
+import numpy as np
+import torch
+from recbole.data.dataset import SequentialDataset
+from recbole.data.interaction import Interaction
+
+from ..errors import DataError
+from .windows import Windows
+
+ROW_END = "history_end"  # column of a row: the place of its target among the sorted interactions
+NEXT_ITEMS = "next_item_list"  # column of a dense batch: the target of every position, 0 where there is none
+ELAPSED = "elapsed_list"  # column: whole time units since the first event of the row's history
+NEXT_ELAPSED = (
+    "next_elapsed_list"  # the same for what comes after each event; only where `use_query_time` asks for it
+)
+
+
+class OffsetDataset(SequentialDataset):
+    """A sequential data set of rows ``(end, length)`` over the interactions sorted by user and time.
+
+    Attributes
+    ----------
+    events : Interaction
+        The N interactions, sorted; every column of the ``.inter`` file that was loaded.
+    event_times : LongTensor, (N,)
+        The exact time of each event, counted from the user's first; in the unit of the file, rounded to integers.
+    user_start : LongTensor, (N,)
+        The place of the first event of each event's user.
+    windows : Windows or None
+        Set on the training part by ``train_rows: dense``: then a row is a window and has a target at every position.
+    """
+
+    windows = None
+
+    def _change_feat_format(self):
+        if self.config["benchmark_filename"] is None:
+            self._check_field("uid_field", "time_field")
+            # by the exact times, before RecBole rounds them; several keys are sorted stably by pandas
+            self.inter_feat = self.inter_feat.sort_values(
+                [self.uid_field, self.time_field], ignore_index=True
+            )
+            times = self.inter_feat[self.time_field].to_numpy(np.float64)
+            users = self.inter_feat[self.uid_field].to_numpy()
+            start = _first_of_block(users)
+            self.user_start = torch.from_numpy(start)
+            self.event_times = torch.from_numpy(np.rint(times - times[start]).astype(np.int64))
+        super()._change_feat_format()
+
+    def data_augmentation(self):
+        """Make the rows: every interaction but a user's first is the target of what came before it."""
+        self._aug_presets()
+        self.events = self.inter_feat
+        target = torch.nonzero(torch.arange(len(self.events)) > self.user_start).squeeze(1)
+        length = (target - self.user_start[target]).clamp(max=self.max_item_list_len)
+        rows = self.events[target]
+        rows.update(Interaction({self.item_list_length_field: length, ROW_END: target}))
+        self.inter_feat = rows
+
+    def build(self):
+        """The parts of the split; the first (training) holds windows where ``train_rows`` is ``dense``."""
+        parts = super().build()
+        if self.config["train_rows"] == "dense":
+            parts[0].windows = Windows.over(
+                parts[0].inter_feat[ROW_END].numpy(),
+                self.user_start.numpy(),
+                self.max_item_list_len,
+                shifted=bool(self.config["window_shift"]),
+                seed=self.config["seed"],
+            )
+        return parts
+
+    def __len__(self):
+        return len(self.inter_feat) if self.windows is None else len(self.windows)
+
+    def __getitem__(self, index, join=True):
+        if getattr(self, "events", None) is None:  # benchmark files bring ready-made rows
+            return super().__getitem__(index, join)
+        rows = self.inter_feat[index] if self.windows is None else self._window_rows(index)
+        end_B, length_B = rows[ROW_END], rows[self.item_list_length_field]
+        lists = {
+            getattr(self, f"{field}_list_field"): self._gather(self.events[field], end_B, length_B)
+            for field in self.events
+            if field != self.uid_field
+        }
+        begin_B = self.event_times[end_B - length_B]
+        lists[ELAPSED] = (self._gather(self.event_times, end_B, length_B) - begin_B[:, None]).clamp(min=0)
+        if self.config["use_query_time"]:
+            lists[NEXT_ELAPSED] = (
+                self._gather(self.event_times, end_B + 1, length_B) - begin_B[:, None]
+            ).clamp(min=0)
+        if self.windows is not None:
+            lists[NEXT_ITEMS] = self._gather(self.events[self.iid_field], end_B + 1, length_B)
+        rows.update(Interaction(lists))
+        return self.join(rows) if join else rows
+
+    def _window_rows(self, index):
+        """The last row of each window of ``index``: its target is the one after the window's last event."""
+        end_B, length_B = (torch.from_numpy(part) for part in self.windows.rows(index))
+        rows = self.events[end_B]
+        rows.update(Interaction({self.item_list_length_field: length_B, ROW_END: end_B}))
+        return rows
+
+    def _gather(self, column, end_B, length_B):
+        """(B, L, ...): what ``column`` holds of the ``length`` events before ``end``, zeros behind them."""
+        position_L = torch.arange(self.max_item_list_len)
+        inside_BL = position_L < length_B[:, None]
+        place_BL = torch.where(inside_BL, (end_B - length_B)[:, None] + position_L, 0)
+        values = column[place_BL]
+        values[~inside_BL] = 0
+        return values
+
+    def history_of(self, rows):
+        """The whole history of each row, however long, as flat (row number, item id) pairs; for masking seen items."""
+        end_B = rows[ROW_END]
+        if end_B.numel() == 0:
+            return end_B, end_B
+        start_B = self.user_start[end_B]
+        row_number = torch.repeat_interleave(torch.arange(len(end_B)), end_B - start_B)
+        first = torch.cumsum(end_B - start_B, 0) - (end_B - start_B)
+        place = start_B[row_number] + torch.arange(len(row_number)) - first[row_number]
+        return row_number, self.events[self.iid_field][place]
+
+    def train_counts(self):
+        """(I,) int64: how often each item stands in the training part, as target or as a user's first event."""
+        ends = self.inter_feat[ROW_END]
+        first = torch.unique(self.user_start[ends])
+        items = self.events[self.iid_field]
+        return torch.bincount(torch.cat([items[ends], items[first]]), minlength=self.item_num)
+
+    def inter_matrix(self, form="coo", value_field=None):
+        """RecBole's user-item matrix of this part: its targets and, where a row has one event before it, that event."""
+        if getattr(self, "events", None) is None:
+            return super().inter_matrix(form, value_field)
+        ends = self.inter_feat[ROW_END]
+        first = ends[self.inter_feat[self.item_list_length_field] == 1] - 1
+        return self._create_sparse_matrix(
+            self.events[torch.cat([ends, first])], self.uid_field, self.iid_field, form, value_field
+        )
+
+
+def _first_of_block(sorted_keys):
+    """(N,) int64: for every place the first place that has the same key."""
+    if len(sorted_keys) == 0:
+        raise DataError("the data set has no interactions left after filtering; loosen the filters")
+    is_first = np.r_[True, sorted_keys[1:] != sorted_keys[:-1]]
+    return np.maximum.accumulate(np.where(is_first, np.arange(len(sorted_keys)), 0))

@@ -1,0 +1,89 @@
+"""The text vectors of a data set: one artifact per field, found or made, aligned to RecBole's item ids."""
+
+import csv
+from pathlib import Path
+
+import pandas as pd
+
+from ..errors import SettingError
+from ..text.artifact import build_artifact, import_vectors
+from ..text.encoder import make_encoder
+from ..text.templates import REVIEWS, field_template, read_columns, review_texts
+from .dataset import ROW_END
+
+
+def attach_text_vectors(config, dataset, device="cpu"):
+    """Give ``dataset`` (a training part) its ``text_vectors`` and ``text_fingerprints``, each a dict by field.
+
+    Fields are the columns of ``text_fields``, and the ready-made vectors of ``text_vectors``.
+
+    Raises
+    ------
+    SettingError
+        If neither names a field, or a field is not a column of the ``.item`` file.
+    ArtifactError
+        If an item has no vector and ``text_missing`` is ``error``.
+    """
+    ready_made, fields = config["text_vectors"] or {}, list(config["text_fields"] or [])
+    if not fields and not ready_made:
+        raise SettingError(
+            "text_fields names no column and text_vectors no file; name one, or use fusion: id_only"
+        )
+    root = Path(config["artifact_path"]) / config["dataset"]
+    dtype, show = config["text_dtype"], bool(config["show_progress"])
+    made = {field: import_vectors(root, field, path, dtype=dtype) for field, path in ready_made.items()}
+    if fields:
+        encoder = make_encoder(
+            config["text_encoder"],
+            pooling=config["text_pooling"],
+            revision=config["text_revision"],
+            trust_remote_code=bool(config["trust_remote_code"]),
+            device=device,
+            batch_size=config["text_batch_size"],
+            max_tokens=None if config["text_endpoint"] else config["text_max_tokens"],
+            endpoint=config["text_endpoint"],
+            compute_dtype=config["text_compute_dtype"],
+        )
+        table = read_columns(Path(config["data_path"]) / f"{config['dataset']}.item")
+        for field in fields:
+            template, texts = _texts(config, dataset, table, field)
+            made[field] = build_artifact(root, field, texts, encoder, template, dtype, show)
+    tokens = dataset.field2id_token[dataset.iid_field]
+    dataset.text_vectors = {
+        name: art.align(tokens, missing=config["text_missing"]) for name, art in made.items()
+    }
+    dataset.text_fingerprints = {name: art.fingerprint for name, art in made.items()}
+    return {name: art.manifest for name, art in made.items()}
+
+
+def _texts(config, dataset, table, field):
+    if field == REVIEWS.name:
+        return REVIEWS, {token: () for token in table.index} | review_texts(training_reviews(config, dataset))
+    template = field_template(table, field)
+    return template, template.texts(table)
+
+
+def training_reviews(config, dataset):
+    """Item token -> [(review, helpful votes)] of training interactions alone, from the ``.inter`` file.
+
+    A review that came with a validation or test interaction is never read: it speaks of what is to be predicted.
+    """
+    path = Path(config["data_path"]) / f"{config['dataset']}.inter"
+    inter = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, keep_default_na=False, dtype=str)
+    inter.columns = [column.partition(":")[0] for column in inter.columns]
+    if "review" not in inter:
+        raise SettingError(
+            f"text field `{REVIEWS.name}` needs a column `review` in {path}; take it out of text_fields"
+        )
+    ends = dataset.inter_feat[ROW_END]
+    places = ends.tolist() + dataset.user_start[ends].unique().tolist()
+    users = dataset.id2token(dataset.uid_field, dataset.events[dataset.uid_field][places])
+    items = dataset.id2token(dataset.iid_field, dataset.events[dataset.iid_field][places])
+    known = set(zip(users, items, strict=True))
+    reviews = {}
+    helpful = inter["helpful"] if "helpful" in inter else ["0"] * len(inter)
+    columns = (inter[dataset.uid_field], inter[dataset.iid_field], inter["review"], helpful)
+    for user, item, review, votes in zip(*columns, strict=True):
+        if (user, item) in known and review:
+            reviews.setdefault(item, []).append((review, float(votes or 0)))
+    return reviews

@@ -1,0 +1,25 @@
+"""The errors of the house: each message says what was found, what was expected and what to do."""
+
+
+class SettingError(KeyError):
+    """A configuration key is unknown, missing or has a value that cannot be used."""
+
+    def __str__(self):
+        """The message itself: KeyError would show it in quotes, with line breaks escaped."""
+        return str(self.args[0]) if self.args else ""
+
+
+class DataError(ValueError):
+    """A data set, or a file of one, is not what it should be."""
+
+
+class ArtifactError(ValueError):
+    """An artifact (vectors with tokens and manifest) is damaged, incomplete or of another data set."""
+
+
+class AnswerError(ValueError):
+    """An answer of a language model cannot be read."""
+
+
+class BackendError(RuntimeError):
+    """A backend (local model or server) cannot do what was asked of it."""

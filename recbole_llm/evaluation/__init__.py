@@ -1,0 +1,1 @@
+"""Ranks of every evaluated target, and what is made of them."""

@@ -1,0 +1,69 @@
+"""One row per evaluated target: its rank with and without the items that its user has seen.
+
+The rank counts the items that score higher than the target; items with the same score come after it, so a rank is the
+best that the scores allow. RecBole's ``topk`` breaks such ties arbitrarily.
+
+Shapes: B rows, I items with padding, S seen (row, item) pairs, P targets (P = B for sequential data).
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+
+COLUMNS = ("user", "item", "rank", "rank_masked", "train_count", "history_length")
+
+
+def ranks_of(scores_BI, row_P, target_P):
+    """(P,) int64: the place of each target in its row, from 1."""
+    target_score = scores_BI[row_P, target_P].unsqueeze(1)
+    higher = torch.zeros_like(row_P)
+    for rows in torch.arange(len(row_P), device=row_P.device).split(256):
+        higher[rows] = (scores_BI[row_P[rows]] > target_score[rows]).sum(1)
+    return higher + 1
+
+
+def masked(scores_BI, seen_row_S, seen_item_S, row_P, target_P):
+    """(B, I): a copy of the scores with seen items at -inf; a row's own target keeps its score, even if seen before."""
+    kept = scores_BI[row_P, target_P].clone()
+    scores_BI = scores_BI.clone()
+    scores_BI[seen_row_S, seen_item_S] = -torch.inf
+    scores_BI[row_P, target_P] = kept
+    return scores_BI
+
+
+class RankTable:
+    """Collects ranks batch by batch during one evaluation."""
+
+    def __init__(self):
+        self.batches = []
+
+    def add(self, user, item, rank, rank_masked, history_length):
+        """Append (P,) tensors of internal ids, ranks and history lengths."""
+        columns = (user, item, rank, rank_masked, history_length)
+        self.batches.append(torch.stack([column.cpu() for column in columns]).numpy())
+
+    def frame(self, dataset, train_counts):
+        """The table with external tokens, in the order of evaluation; columns as in ``COLUMNS``."""
+        user, item, rank, rank_masked, length = np.concatenate(self.batches, 1)
+        return pd.DataFrame(
+            {
+                "user": dataset.id2token(dataset.uid_field, user),
+                "item": dataset.id2token(dataset.iid_field, item),
+                "rank": rank,
+                "rank_masked": rank_masked,
+                "train_count": np.asarray(train_counts)[item],
+                "history_length": length,
+            }
+        )
+
+
+def metrics_from(ranks, topk):
+    """Recall@k, NDCG@k and MRR@k of an array of ranks with one target a row, as a dict of floats; for checks."""
+    ranks = np.asarray(ranks, float)
+    found = {}
+    for k in topk:
+        hit = ranks <= k
+        found[f"recall@{k}"] = hit.mean()
+        found[f"ndcg@{k}"] = np.where(hit, 1 / np.log2(ranks + 1), 0).mean()
+        found[f"mrr@{k}"] = np.where(hit, 1 / ranks, 0).mean()
+    return found

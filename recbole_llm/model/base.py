@@ -1,0 +1,116 @@
+"""What every model of the house promises: a vector for each event of a history, and an item table to score it with.
+
+RecBole's sequential models repeat ``predict`` and ``full_sort_predict`` thirteen times; here they are written once.
+
+Shapes: B batch, L max history length, T packed events, I items with padding, H hidden.
+"""
+
+from abc import abstractmethod
+
+import torch
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+
+from ..data.dataset import ELAPSED, NEXT_ELAPSED, NEXT_ITEMS
+from . import losses
+from .encoders import Layout
+
+
+class VectorRecommender(SequentialRecommender):
+    """A causal sequential model whose score is a user vector times an item table.
+
+    A subclass gives ``items`` and ``encode``; ``scored`` where vectors are normalised before they are multiplied, and
+    ``regularisation`` where its loss has further terms.
+    """
+
+    input_type = InputType.POINTWISE
+
+    def __init__(self, config, dataset, settings):
+        super().__init__(config, dataset)
+        self.settings = settings
+        self.dense = config["train_rows"] == "dense"
+        self.loss_dtype = getattr(torch, settings.loss_dtype)
+        self._items = None  # see current_items
+
+    @abstractmethod
+    def items(self):
+        """(I, H): one vector per item, as the histories read it."""
+
+    @abstractmethod
+    def encode(self, item_seq_BL, layout, elapsed_BL, next_elapsed_BL=None):
+        """(T, H): for each event the vector that scores what comes next."""
+
+    def scored(self, item_IH):
+        """The item vectors as the score multiplies them; as they are by default."""
+        return item_IH
+
+    def regularisation(self, interaction):
+        """A tuple of further loss terms, already weighted; none by default."""
+        return ()
+
+    def forward(self, item_seq_BL, item_seq_len_B, elapsed_BL=None, next_elapsed_BL=None):
+        """(B, H): the user vectors after each whole history."""
+        layout = Layout.of(item_seq_len_B)
+        return self.encode(item_seq_BL, layout, elapsed_BL, next_elapsed_BL)[layout.last_B]
+
+    def calculate_loss(self, interaction):
+        """The ranking loss at every position (dense rows) or at the last one (prefix rows), and what regularises."""
+        layout = Layout.of(interaction[self.ITEM_SEQ_LEN])
+        self._items = self.items()
+        try:
+            user_TH = self.encode(interaction[self.ITEM_SEQ], layout, *_times(interaction))
+            if self.dense:
+                target_T = layout.pack(interaction[NEXT_ITEMS])
+            else:
+                user_TH, target_T = user_TH[layout.last_B], interaction[self.POS_ITEM_ID]
+            terms = (self.ranking_loss(user_TH, target_T), *self.regularisation(interaction))
+        finally:
+            self._items = None
+        return terms if len(terms) > 1 else terms[0]
+
+    def ranking_loss(self, user_TH, target_T):
+        """The loss named by ``loss``: ce (full softmax), ssm (sampled softmax), gbce or bce."""
+        s, item_IH = self.settings, self.scored(self.current_items())
+        if s.loss == "ce":
+            return losses.full_softmax(user_TH, item_IH, target_T, dtype=self.loss_dtype)
+        negative_K = losses.uniform_negatives(self.n_items, s.n_negatives, user_TH.device)
+        if s.loss == "ssm":
+            return losses.sampled_softmax(user_TH, item_IH, target_T, negative_K)
+        calibration = s.gbce_calibration if s.loss == "gbce" else 0.0
+        return losses.generalised_bce(user_TH, item_IH, target_T, negative_K, calibration=calibration)
+
+    def full_sort_predict(self, interaction):
+        """(B, I): the score of every item as the next one."""
+        user_BH = self.forward(
+            interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], *_times(interaction)
+        )
+        return user_BH @ self.scored(self.current_items()).t()
+
+    def predict(self, interaction):
+        """(B,): the score of the one given item of each row."""
+        user_BH = self.forward(
+            interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], *_times(interaction)
+        )
+        return (user_BH * self.scored(self.current_items()[interaction[self.ITEM_ID]])).sum(1)
+
+    def current_items(self):
+        """(I, H): ``items()``, made once per training batch, so that histories and scores share one draw of every
+        dropout, and once per evaluation, until ``train()`` is called.
+        """
+        if self._items is not None:
+            return self._items
+        if self.training:
+            return self.items()
+        with torch.no_grad():
+            self._items = self.items()
+        return self._items
+
+    def train(self, mode=True):
+        """Switch between training and evaluation; the items are made anew."""
+        self._items = None
+        return super().train(mode)
+
+
+def _times(interaction):
+    """The elapsed times of a batch and of what follows each event; None where the data set does not give them."""
+    return tuple(interaction[name] if name in interaction else None for name in (ELAPSED, NEXT_ELAPSED))

@@ -1,0 +1,71 @@
+"""Weights with the plain facts about them in one safetensors file; written and read here only, never with pickle."""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..errors import ArtifactError
+
+FORMAT = "recbole-llm 1"
+
+
+def save(path, tensors, facts):
+    """Write ``tensors`` (a flat dict) and ``facts`` (plain JSON values) to ``path``: all of it or nothing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    header = {"format": FORMAT, "facts": json.dumps(facts, sort_keys=True)}
+    # clones: safetensors refuses tensors that share memory, as tied weights do
+    save_file(
+        {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}, partial, metadata=header
+    )
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def load(path):
+    """The tensors and the facts of a file that ``save`` wrote.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no such file, or it is damaged, or another program wrote it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ArtifactError(f"no checkpoint at {path}; train with `saved: True` first")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise ArtifactError(f"{path} is not a whole safetensors file ({error}); train again") from None
+    if header.get("format") != FORMAT:
+        raise ArtifactError(
+            f"{path} has format {header.get('format')!r}, expected {FORMAT!r}; it is not ours"
+        )
+    return tensors, json.loads(header["facts"])
+
+
+def flatten_optimizer(state):
+    """An optimiser's ``state_dict`` as a flat dict of tensors and plain values for the facts."""
+    tensors, values = {}, {}
+    for number, entries in state["state"].items():
+        for name, value in entries.items():
+            (tensors if torch.is_tensor(value) else values)[f"optimizer.{number}.{name}"] = value
+    return tensors, {"values": values, "param_groups": state["param_groups"]}
+
+
+def unflatten_optimizer(tensors, facts):
+    """The inverse of ``flatten_optimizer``; other tensors of the file are left alone."""
+    state = {}
+    for name, value in [*tensors.items(), *facts["values"].items()]:
+        if name.startswith("optimizer."):
+            _, number, entry = name.split(".", 2)
+            state.setdefault(int(number), {})[entry] = value
+    return {"state": state, "param_groups": facts["param_groups"]}

@@ -1,0 +1,166 @@
+"""The item table of LLMSeqRec: text vectors whitened, adapted, weighed by field and fused with the item's own vector.
+
+Sources: whitening: WhitenRec, https://arxiv.org/abs/2402.10602; adaptor: UniSRec, https://arxiv.org/abs/2206.05941;
+null space: AlphaFuse, https://arxiv.org/abs/2504.19218; starting from the text's principal components: LLM2BERT4Rec,
+https://arxiv.org/abs/2309.09261. The gate by popularity is ours; FAERec (https://arxiv.org/abs/2604.03688) has a
+related one.
+
+Shapes: I items with padding, D text-vector size, W whitened size, H hidden, F fields, X experts.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+EPSILON = 1e-5  # keeps dimensions of no variance from exploding when they are divided by their spread
+
+
+def whiten(vectors_ID, present_I, size, power, *, groups=1, zca=False):
+    """(I, W): the vectors turned onto their principal axes and divided by their spread to the power ``power``.
+
+    ``power`` 0 is a mere rotation (PCA), 1 whitens fully. With ``groups`` the dimensions are cut into blocks that are
+    whitened apart ("relaxed" whitening); ``zca`` turns the result back to the old axes. Items without text are left
+    out of the statistics and get zeros. W is at most ``size`` and the rank that the items allow.
+    """
+    blocks = [
+        _whiten_block(block_IG, present_I, max(size // groups, 1), power, zca)
+        for block_IG in vectors_ID.double().chunk(groups, 1)
+    ]
+    return torch.cat(blocks, 1).float()
+
+
+def _whiten_block(vectors_IG, present_I, size, power, zca):
+    known_NG = vectors_IG[present_I]
+    mean_G = known_NG.mean(0)
+    covariance_GG = torch.cov((known_NG - mean_G).T).reshape(vectors_IG.shape[1], -1)
+    variance_G, axes_GG = torch.linalg.eigh(covariance_GG)  # rising order
+    size = max(1, min(size, len(variance_G), len(known_NG) - 1))
+    variance_W, axes_GW = variance_G.flip(0)[:size].clamp(min=0), axes_GG.flip(1)[:, :size]
+    whitened_IW = (vectors_IG - mean_G) @ axes_GW * (variance_W + EPSILON) ** (-power / 2)
+    if zca:
+        whitened_IW = whitened_IW @ axes_GW.T
+    return whitened_IW.masked_fill(~present_I[:, None], 0.0)
+
+
+class ExpertAdaptor(nn.Module):
+    """UniSRec's mixture of parametric whitenings: sum over experts of gate_x(x) * (Drop(x) - b_x) W_x."""
+
+    def __init__(self, size_in, size_out, n_experts, dropout):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_experts, size_in, size_out).normal_(std=0.02))
+        self.bias = nn.Parameter(torch.zeros(n_experts, size_in))
+        self.gate = nn.Parameter(torch.zeros(size_in, n_experts))
+        self.gate_noise = nn.Parameter(torch.zeros(size_in, n_experts))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_IW):
+        """(I, H)."""
+        n_experts, size_in, size_out = self.weight.shape
+        logit_IX = x_IW @ self.gate
+        if self.training:  # noise keeps the experts from being chosen once and for all; 1e-2 is its floor
+            logit_IX = logit_IX + torch.randn_like(logit_IX) * (F.softplus(x_IW @ self.gate_noise) + 1e-2)
+        all_experts = self.weight.transpose(0, 1).reshape(size_in, n_experts * size_out)
+        offset_XH = torch.einsum("xw,xwh->xh", self.bias, self.weight)
+        expert_IXH = (self.dropout(x_IW) @ all_experts).view(-1, n_experts, size_out) - offset_XH
+        return torch.einsum("ix,ixh->ih", logit_IX.softmax(-1), expert_IXH)
+
+
+class TextView(nn.Module):
+    """t_i: the adapted fields of an item weighed by how much each says about it; a learned vector where none does."""
+
+    def __init__(self, views, present_FI, hidden_size, n_experts, dropout, trainable=False):
+        """``views``: for each field a list of (I, W) whitened tables that share one adaptor (WhitenRec+)."""
+        super().__init__()
+        self.n_views = [len(tables) for tables in views]
+        for f, tables in enumerate(views):
+            for v, table_IW in enumerate(tables):
+                if trainable:
+                    self.register_parameter(f"table_{f}_{v}", nn.Parameter(table_IW.clone()))
+                else:  # made again from the artifact, so not in the checkpoint
+                    self.register_buffer(f"table_{f}_{v}", table_IW, persistent=False)
+        self.register_buffer("present_IF", present_FI.T.contiguous(), persistent=False)
+        self.adaptors = nn.ModuleList(
+            ExpertAdaptor(tables[0].shape[1], hidden_size, n_experts, dropout) for tables in views
+        )
+        self.query = nn.Parameter(torch.zeros(hidden_size))
+        self.field = nn.Parameter(torch.zeros(len(views), hidden_size))
+        self.mix = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.no_text = nn.Parameter(torch.empty(hidden_size).normal_(std=0.02))
+
+    def fields(self):
+        """(I, F, H): z_if, each field's adapted vector."""
+        return torch.stack(
+            [
+                sum(adaptor(getattr(self, f"table_{f}_{v}")) for v in range(self.n_views[f]))
+                for f, adaptor in enumerate(self.adaptors)
+            ],
+            1,
+        )
+
+    def weights(self, field_IFH):
+        """(I, F): beta_if = softmax over the fields that the item has; zeros where it has none."""
+        logit_IF = torch.tanh(self.mix(field_IFH) + self.field) @ self.query
+        weight_IF = logit_IF.masked_fill(~self.present_IF, -1e9).softmax(1)
+        return weight_IF * self.present_IF
+
+    def forward(self):
+        """(I, H)."""
+        field_IFH = self.fields()
+        text_IH = torch.einsum("if,ifh->ih", self.weights(field_IFH), field_IFH)
+        return torch.where(self.present_IF.any(1, keepdim=True), text_IH, self.no_text)
+
+
+class PopularityGate(nn.Module):
+    """How much of an item is its own vector: g_i scaled by c_i = n_i / (n_i + kappa), so 0 for an unseen item."""
+
+    def __init__(self, count_I, hidden_size, kappa):
+        super().__init__()
+        count_I = count_I.float()
+        popularity_I3 = torch.stack(
+            [
+                count_I.log1p() / count_I.max().clamp(min=1).log1p(),
+                (count_I == 0).float(),
+                (count_I <= 5).float(),
+            ],
+            1,
+        )
+        self.register_buffer("popularity_I3", popularity_I3 if kappa > 0 else torch.zeros_like(popularity_I3))
+        # kappa 0 is the ablation "gate without popularity": every seen item trusts its own vector alike
+        self.register_buffer("trust_I1", torch.where(count_I > 0, count_I / (count_I + kappa), 0.0)[:, None])
+        self.norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
+        self.linear = nn.Linear(2 * hidden_size + 3, hidden_size)
+        nn.init.zeros_(self.linear.bias)
+
+    def logit(self, id_IH, text_IH):
+        """(I, H): the gate before the sigmoid and before the trust in the item's own vector."""
+        return self.linear(torch.cat([self.norm(id_IH), self.norm(text_IH), self.popularity_I3], 1))
+
+    def forward(self, id_IH, text_IH):
+        """(I, H) in [0, 1)."""
+        return self.trust_I1 * torch.sigmoid(self.logit(id_IH, text_IH))
+
+
+def field_views(aligned, powers, size, *, groups=1, zca=False):
+    """The tables of each field, whitened with each of ``powers`` (none: as they are), and who has text.
+
+    ``aligned`` is one ``AlignedVectors`` per field, rows by item id. Returns a list of lists of (I, W) tables, each
+    scaled to a standard deviation of 1, and the (F, I) bool presence.
+    """
+    views = []
+    for field in aligned:
+        vectors_ID, present_I = torch.as_tensor(field.vectors), torch.as_tensor(field.present)
+        tables = [whiten(vectors_ID, present_I, size, power, groups=groups, zca=zca) for power in powers]
+        views.append(
+            [table / table[present_I].std().clamp(min=EPSILON) for table in tables or [vectors_ID.float()]]
+        )
+    return views, torch.stack([torch.as_tensor(field.present) for field in aligned])
+
+
+def start_from_text(views, size, std=0.02):
+    """(I, H): the first H principal components of all fields together, rescaled to a standard deviation of ``std``."""
+    joined_ID = torch.cat([tables[-1] for tables in views], 1)
+    known_I = joined_ID.abs().sum(1) > 0
+    start_IW = whiten(joined_ID, known_I, size, power=0.0)
+    start_IW = start_IW / start_IW[known_I].std() * std
+    missing = size - start_IW.shape[1]
+    return F.pad(start_IW, (0, missing)) if missing > 0 else start_IW

@@ -1,0 +1,244 @@
+"""The main job: from a model's name and a data set's to a report, in steps one can read."""
+
+import json
+import resource
+import sys
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import torch
+from recbole.data import data_preparation
+from recbole.data import dataset as recbole_datasets
+from recbole.utils import ModelType, init_seed
+
+from dataset_prep import prepare
+
+from ..config import Config, read_arguments
+from ..data.dataset import OffsetDataset
+from ..data.texts import attach_text_vectors
+from ..errors import SettingError
+from ..evaluation import report
+from ..evaluation.manifest import manifest_of
+from ..model import get_model
+from ..model.base import VectorRecommender
+from ..model.dense import dense
+from .screen import Screen
+from .trainer import LAST, Evaluation, plain, trainer_for
+
+SETTINGS = "settings.json"
+
+
+@dataclass
+class Outcome:
+    """What one trained model leaves: enough for the report and nothing that needs the model again."""
+
+    name: str
+    settings: dict
+    test: Evaluation
+    valid: dict
+    best_epoch: int
+    curve: list
+    seconds: float
+    parameters: int
+    ranks: object  # DataFrame of evaluation.ranks, or None where the protocol gives none
+    texts: dict = field(default_factory=dict)
+    peak_memory_gib: float = 0.0
+
+
+def main(arguments=None):
+    """Run what the command line asks for; returns the folder of the run.
+
+    ``--resume=<folder>`` goes on with an interrupted run under its own settings.
+    """
+    given = read_arguments(sys.argv[1:] if arguments is None else arguments)
+    if "resume" in given:
+        before = json.loads((Path(given["resume"]) / SETTINGS).read_text(encoding="utf-8"))
+        given = before | given
+    missing = [key for key in ("model", "dataset") if key not in given]
+    if missing:
+        raise SettingError(f"--{' and --'.join(missing)} not given; e.g. --model=LLMSeqRec --dataset=ml-100k")
+    return run(given)
+
+
+def run(given):
+    """Train ``given["model"]`` on ``given["dataset"]``, its baseline beside it, evaluate both and write the report."""
+    files = given.get("config_files", "").split()
+    own = {key: value for key, value in given.items() if key != "config_files"}
+    config = configure(own["model"], own, files)
+    folder = folder_of(config)
+    screen = Screen(folder)
+    report.write_json(folder / SETTINGS, given)
+    outcomes = [train_and_test(config, folder, screen)]
+    if config["refit"]:
+        outcomes.append(refit(own, files, outcomes[0], folder, screen))
+    if config["baseline"]:
+        outcomes.append(train_and_test(configure_baseline(config, own), folder / "baseline", screen))
+    report.write(folder, outcomes, manifest_of(config, outcomes))
+    screen.results(outcomes, folder)
+    return folder
+
+
+def configure(model_name, given, files=()):
+    """The configuration of a run: the data prepared, the model's class found, every key checked."""
+    model_class = get_model(model_name)
+    arguments, sys.argv = sys.argv, sys.argv[:1]  # RecBole's Config reads the command line by itself
+    try:
+        config = Config(
+            model_class, given["dataset"], list(files), {k: v for k, v in given.items() if v is not None}
+        )
+        if config["train_rows"] == "dense" and not issubclass(model_class, VectorRecommender):
+            config.model_class = dense(model_class)
+    finally:
+        sys.argv = arguments
+    if config["device_threads"]:
+        torch.set_num_threads(config["device_threads"])
+    # RecBole points ml-100k at its own wheel; whatever the data set, ours lies in <data_path>/<name>
+    home = Path(given.get("data_path") or "dataset")
+    config["data_path"] = str(prepare(config["dataset"], config["raw_path"], home))
+    config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty()
+    return config
+
+
+def configure_baseline(config, given):
+    """The configuration of the model that ``baseline`` names: same data, size, rows, optimiser and stopping."""
+    same = (
+        *(
+            "train_rows",
+            "train_batch_size",
+            "epochs",
+            "eval_step",
+            "stopping_step",
+            "learner",
+            "learning_rate",
+        ),
+        *(
+            "weight_decay",
+            "average_decay",
+            "warmup_steps",
+            "eval_batch_size",
+            "metrics",
+            "topk",
+            "valid_metric",
+        ),
+        *(
+            "mask_history",
+            "seed",
+            "MAX_ITEM_LIST_LENGTH",
+            "n_layers",
+            "n_heads",
+            "hidden_size",
+            "saved",
+            "window_shift",
+        ),
+        *("artifact_path", "raw_path", "data_path", "eval_args", "device_threads", "show_progress", "gpu_id"),
+    )
+    shared = {key: given.get(key, config[key]) for key in same if key in given or key in config}
+    shared |= {
+        "data_path": given.get("data_path"),
+        "dataset": config["dataset"],
+        "train_neg_sample_args": "None",
+    }
+    if config["inner_multiplier"]:  # SASRec's names for the same sizes
+        shared |= {"inner_size": config["inner_multiplier"] * config["hidden_size"], "loss_type": "CE"}
+        shared |= {"hidden_dropout_prob": config["dropout"], "attn_dropout_prob": config["attention_dropout"]}
+    known = set(configure_keys(config["baseline"], config["dataset"]))
+    return configure(config["baseline"], {key: value for key, value in shared.items() if key in known})
+
+
+def configure_keys(model_name, dataset):
+    """The keys that a model's configuration knows."""
+    arguments, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        return Config(get_model(model_name), dataset)._known_keys()
+    finally:
+        sys.argv = arguments
+
+
+def refit(given, files, first, folder, screen):
+    """Train on training + validation for as many epochs as were best on validation: the model one would serve."""
+    split = {"split": {"LS": "test_only"}, "order": "TO", "group_by": "user", "mode": "full"}
+    fixed = {"eval_args": split, "epochs": first.best_epoch + 1, "eval_step": 0}
+    config = configure(given["model"], given | fixed, files)
+    outcome = train_and_test(config, folder / "refit", screen)
+    outcome.name += " (refit on training + validation)"
+    return outcome
+
+
+def train_and_test(config, folder, screen):
+    """Data, model, training, test: one model from its configuration to its ``Outcome``."""
+    config["checkpoint_dir"] = str(folder / "checkpoint")
+    init_seed(config["seed"], config["reproducibility"])
+    dataset = create_dataset(config)
+    train_data, valid_data, test_data = data_preparation(config, dataset)
+    texts = {}
+    if getattr(config.model_class, "reads_text", lambda config: False)(config):
+        texts = attach_text_vectors(config, train_data._dataset, config["device"])
+    init_seed(config["seed"], config["reproducibility"])
+    model = config.model_class(config, train_data._dataset).to(config["device"])
+    trainer = trainer_for(config, model)
+    fit(trainer, train_data, valid_data, config, folder, screen)
+    return test(trainer, test_data, config, screen, texts)
+
+
+def create_dataset(config):
+    """Our data set of offsets where RecBole would take its plain sequential one; else the one that RecBole takes."""
+    own = getattr(recbole_datasets, f"{config['model']}Dataset", None)
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and own is None and config["benchmark_filename"] is None:
+        return OffsetDataset(config)
+    from recbole.data import create_dataset as recbole_create_dataset
+
+    return recbole_create_dataset(config)
+
+
+def fit(trainer, train_data, valid_data, config, folder, screen):
+    """Train; Ctrl-C keeps the best weights so far and says how to go on."""
+    last = folder / "checkpoint" / LAST
+    if config["resume"] and last.is_file():
+        trainer.resume_checkpoint(last)
+    trainer.on_epoch = lambda epoch: screen.epoch(trainer, epoch)
+    screen.begin(trainer, train_data)
+    try:
+        trainer.fit(train_data, valid_data, saved=True, show_progress=config["show_progress"])
+    except KeyboardInterrupt:
+        if not Path(trainer.saved_model_file).is_file():
+            trainer._save_checkpoint(len(trainer.curve))
+        screen.interrupted(folder)
+        raise
+
+
+def test(trainer, test_data, config, screen, texts):
+    """Read the test part once, with the best weights."""
+    trainer.load_best()
+    evaluation = trainer.evaluate_both_ways(test_data, show_progress=config["show_progress"])
+    dataset = trainer.train_data._dataset
+    ranks = evaluation.ranks.frame(dataset, dataset.train_counts()) if evaluation.ranks else None
+    validated = [entry for entry in trainer.curve if config["valid_metric"].lower() in entry]
+    best = (
+        max(validated, key=lambda entry: entry[config["valid_metric"].lower()])
+        if validated
+        else trainer.curve[-1]
+    )
+    return Outcome(
+        name=config["model"],
+        settings=plain(config.final_config_dict),
+        test=evaluation,
+        valid=plain(trainer.best_valid_result or {}),
+        best_epoch=best["epoch"],
+        curve=trainer.curve,
+        seconds=sum(entry["seconds"] for entry in trainer.curve),
+        parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        ranks=ranks,
+        texts=texts,
+        peak_memory_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    )
+
+
+def folder_of(config):
+    """The folder of this run: the one it resumes, or a new one under ``run_path``."""
+    if config["resume"]:
+        return Path(config["resume"])
+    name = f"{config['model']}-{config['dataset']}-{config['seed']}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = Path(config["run_path"]) / (config["run_name"] or name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

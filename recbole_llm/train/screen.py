@@ -1,0 +1,69 @@
+"""What a run says on the screen: a line per validation with the time left, and the results at the end."""
+
+from time import perf_counter
+
+from rich.console import Console
+from rich.table import Table
+
+CONVENTIONS = {"unmasked": "history not masked (RecBole's)", "masked": "history masked (the literature's)"}
+
+
+class Screen:
+    """Writes to the terminal; ``folder`` is where the run lies."""
+
+    def __init__(self, folder, console=None):
+        self.folder, self.console = folder, console or Console(soft_wrap=True, highlight=False)
+
+    def begin(self, trainer, train_data):
+        """Say what is trained on what."""
+        self.started, self.first_epoch = perf_counter(), trainer.start_epoch
+        size = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+        where = f"resumed after epoch {trainer.start_epoch - 1}, " if trainer.start_epoch else ""
+        self.console.print(
+            f"[bold]{trainer.config['model']}[/] on {trainer.config['dataset']}: {size:,} weights, "
+            f"{len(train_data._dataset):,} {trainer.config['train_rows'] or 'prefix'} rows, {where}in {self.folder}"
+        )
+
+    def epoch(self, trainer, epoch):
+        """One line: loss, the validation's metric, whether it is the best so far, and how long it may still take."""
+        entry, metric = trainer.curve[-1], trainer.valid_metric
+        best = (
+            "best so far"
+            if trainer.cur_step == 0
+            else f"{trainer.cur_step} of {trainer.stopping_step + 1} without a better"
+        )
+        spent = perf_counter() - self.started
+        left = spent / (epoch + 1 - self.first_epoch) * (trainer.epochs - epoch - 1)
+        self.console.print(
+            f"  epoch {epoch:>3}  loss {entry['loss']:.4f}  {metric} {entry[metric]:.4f}  {best:<24} "
+            f"{entry['seconds']:.1f} s an epoch, at most {_clock(left)} left"
+        )
+
+    def interrupted(self, folder):
+        """Say where the best weights are and how to go on."""
+        self.console.print(
+            f"\nStopped. The best weights so far are in {folder / 'checkpoint'}; go on with\n"
+            f"  python run_recbole_llm.py --resume={self.folder}"
+        )
+
+    def results(self, outcomes, folder):
+        """The test metrics of every outcome under both conventions, and where the report is."""
+        table = Table(title="Test part, every item ranked")
+        table.add_column("model")
+        table.add_column("convention")
+        names = list(outcomes[0].test.unmasked)
+        for name in names:
+            table.add_column(name, justify="right")
+        for outcome in outcomes:
+            for kind, convention in CONVENTIONS.items():
+                found = getattr(outcome.test, kind)
+                if found:
+                    table.add_row(outcome.name, convention, *(f"{found[name]:.4f}" for name in names))
+        self.console.print(table)
+        self.console.print(f"Report: {folder / 'report.md'}")
+
+
+def _clock(seconds):
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
