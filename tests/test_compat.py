@@ -36,6 +36,12 @@ def test_importing_loads_neither_ray_nor_transformers_and_warns_of_nothing():
     assert python(code, "-W", "error") == "[]"
 
 
+def test_importing_leaves_anomaly_detection_off():
+    code = "import recbole.model.sequential_recommender, torch; print(torch.is_anomaly_enabled())"
+    assert python(code) == "True"  # stock RecBole: its sine.py switches it on for every model
+    assert python(f"import recbole_llm; {code}") == "False"
+
+
 def test_quick_start_needs_no_ray():
     hidden = "import sys; sys.modules['ray'] = None\n"
     assert (

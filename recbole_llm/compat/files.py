@@ -2,7 +2,7 @@
 
 RecBole's trainer now writes checkpoints of tensors and plain values, the settings among them as a dict, which
 ``torch.load(weights_only=True)`` reads. Whatever still needs unpickling (a checkpoint of stock RecBole, a
-saved dataset or dataloader) is read only where the user set ``allow_pickle: True``; no file can set it itself.
+saved dataset or dataloader) is read only where the user set ``allow_pickle: True``; no file can set it.
 """
 
 import io

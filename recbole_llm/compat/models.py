@@ -1,7 +1,9 @@
 """Single models of RecBole that stumble over today's SciPy and PyTorch, or over RecBole itself."""
 
+from functools import cache
 from importlib import import_module
 
+import torch
 from recbole.model.sequential_recommender import KSR
 from recbole.utils import utils
 from scipy import sparse
@@ -58,3 +60,13 @@ def count_no_flops_without_predict():
         return get_flops
 
     rebind(utils, "get_flops", counting)
+
+
+@cache
+def switch_anomaly_detection_off():
+    """PyTorch's search for NaN in every backward operation, which RecBole's ``sine.py`` leaves on for all models.
+
+    Once, so that a user who wants it can switch it on after the import.
+    """
+    import_module("recbole.model.sequential_recommender.sine")
+    torch.autograd.set_detect_anomaly(False)

@@ -8,6 +8,8 @@ related one.
 Shapes: I items with padding, D text-vector size, W whitened size, H hidden, F fields, X experts.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -15,31 +17,45 @@ from torch import nn
 EPSILON = 1e-5  # keeps dimensions of no variance from exploding when they are divided by their spread
 
 
-def whiten(vectors_ID, present_I, size, power, *, groups=1, zca=False):
-    """(I, W): the vectors turned onto their principal axes and divided by their spread to the power ``power``.
+@dataclass(frozen=True)
+class Whitening:
+    """A linear map that turns vectors onto their principal axes and divides each axis by a power of its spread."""
 
-    ``power`` 0 is a mere rotation (PCA), 1 whitens fully. With ``groups`` the dimensions are cut into blocks that are
-    whitened apart ("relaxed" whitening); ``zca`` turns the result back to the old axes. Items without text are left
-    out of the statistics and get zeros. W is at most ``size`` and the rank that the items allow.
-    """
-    blocks = [
-        _whiten_block(block_IG, present_I, max(size // groups, 1), power, zca)
-        for block_IG in vectors_ID.double().chunk(groups, 1)
-    ]
-    return torch.cat(blocks, 1).float()
+    mean_D: torch.Tensor
+    matrix_DW: torch.Tensor
+
+    @classmethod
+    def fit(cls, vectors_ID, present_I, size, power, *, groups=1, zca=False):
+        """The map for these vectors, from the items that have text alone.
+
+        ``power`` 0 is a mere rotation (PCA), 1 whitens fully. With ``groups`` the dimensions are cut into blocks that
+        are whitened apart ("relaxed" whitening); ``zca`` turns the result back to the old axes. W is at most ``size``
+        and the rank that the items allow.
+        """
+        known_ND = vectors_ID[present_I].double()
+        mean_D = known_ND.mean(0)
+        blocks = [
+            _axes(block_NG, max(size // groups, 1), power, zca) for block_NG in (known_ND - mean_D).chunk(groups, 1)
+        ]
+        return cls(mean_D.float(), torch.block_diag(*blocks).float())
+
+    def __call__(self, vectors_ID, present_I):
+        """(I, W): the vectors under the map, zeros for items without text."""
+        return ((vectors_ID.float() - self.mean_D) @ self.matrix_DW).masked_fill(~present_I[:, None], 0.0)
+
+    def scaled(self, factor):
+        """The same map, its result multiplied with ``factor``."""
+        return Whitening(self.mean_D, self.matrix_DW * factor)
 
 
-def _whiten_block(vectors_IG, present_I, size, power, zca):
-    known_NG = vectors_IG[present_I]
-    mean_G = known_NG.mean(0)
-    covariance_GG = torch.cov((known_NG - mean_G).T).reshape(vectors_IG.shape[1], -1)
+def _axes(centred_NG, size, power, zca):
+    """(G, W): the principal axes of one block, each divided by its spread to the power ``power``."""
+    covariance_GG = torch.cov(centred_NG.T).reshape(centred_NG.shape[1], -1)
     variance_G, axes_GG = torch.linalg.eigh(covariance_GG)  # rising order
-    size = max(1, min(size, len(variance_G), len(known_NG) - 1))
+    size = max(1, min(size, len(variance_G), len(centred_NG) - 1))
     variance_W, axes_GW = variance_G.flip(0)[:size].clamp(min=0), axes_GG.flip(1)[:, :size]
-    whitened_IW = (vectors_IG - mean_G) @ axes_GW * (variance_W + EPSILON) ** (-power / 2)
-    if zca:
-        whitened_IW = whitened_IW @ axes_GW.T
-    return whitened_IW.masked_fill(~present_I[:, None], 0.0)
+    matrix_GW = axes_GW * (variance_W + EPSILON) ** (-power / 2)
+    return matrix_GW @ axes_GW.T if zca else matrix_GW
 
 
 class ExpertAdaptor(nn.Module):
@@ -68,19 +84,19 @@ class ExpertAdaptor(nn.Module):
 class TextView(nn.Module):
     """t_i: the adapted fields of an item weighed by how much each says about it; a learned vector where none does."""
 
-    def __init__(self, views, present_FI, hidden_size, n_experts, dropout, trainable=False):
-        """``views``: for each field a list of (I, W) whitened tables that share one adaptor (WhitenRec+)."""
+    def __init__(self, views, hidden_size, n_experts, dropout, trainable=False):
         super().__init__()
-        self.n_views = [len(tables) for tables in views]
-        for f, tables in enumerate(views):
-            for v, table_IW in enumerate(tables):
+        self.views = [view.maps for view in views]
+        for f, view in enumerate(views):
+            for v, table_IW in enumerate(view.tables):
                 if trainable:
                     self.register_parameter(f"table_{f}_{v}", nn.Parameter(table_IW.clone()))
                 else:  # made again from the artifact, so not in the checkpoint
                     self.register_buffer(f"table_{f}_{v}", table_IW, persistent=False)
-        self.register_buffer("present_IF", present_FI.T.contiguous(), persistent=False)
+        present_IF = torch.stack([view.present_I for view in views], 1)
+        self.register_buffer("present_IF", present_IF, persistent=False)
         self.adaptors = nn.ModuleList(
-            ExpertAdaptor(tables[0].shape[1], hidden_size, n_experts, dropout) for tables in views
+            ExpertAdaptor(view.tables[0].shape[1], hidden_size, n_experts, dropout) for view in views
         )
         self.query = nn.Parameter(torch.zeros(hidden_size))
         self.field = nn.Parameter(torch.zeros(len(views), hidden_size))
@@ -91,11 +107,23 @@ class TextView(nn.Module):
         """(I, F, H): z_if, each field's adapted vector."""
         return torch.stack(
             [
-                sum(adaptor(getattr(self, f"table_{f}_{v}")) for v in range(self.n_views[f]))
+                sum(adaptor(getattr(self, f"table_{f}_{v}")) for v in range(len(self.views[f])))
                 for f, adaptor in enumerate(self.adaptors)
             ],
             1,
         )
+
+    def extend(self, aligned):
+        """Append the rows of new items: one ``AlignedVectors`` per field, in the order of the fields."""
+        present_NF = torch.stack([torch.as_tensor(field.present) for field in aligned], 1)
+        self.present_IF = torch.cat([self.present_IF, present_NF.to(self.present_IF.device)])
+        for f, field in enumerate(aligned):
+            for v, whitening in enumerate(self.views[f]):
+                table_IW = getattr(self, f"table_{f}_{v}")
+                new_NW = whitening(torch.as_tensor(field.vectors), torch.as_tensor(field.present)).to(table_IW.device)
+                extended_IW = torch.cat([table_IW.data, new_NW])
+                is_weight = isinstance(table_IW, nn.Parameter)
+                setattr(self, f"table_{f}_{v}", nn.Parameter(extended_IW) if is_weight else extended_IW)
 
     def weights(self, field_IFH):
         """(I, F): beta_if = softmax over the fields that the item has; zeros where it has none."""
@@ -131,6 +159,12 @@ class PopularityGate(nn.Module):
         self.linear = nn.Linear(2 * hidden_size + 3, hidden_size)
         nn.init.zeros_(self.linear.bias)
 
+    def extend(self, count):
+        """Append ``count`` items that were never seen: no trust in a vector of their own."""
+        unseen_N3 = self.popularity_I3.new_tensor([0.0, 1.0, 1.0]).repeat(count, 1) * self.popularity_I3.any()
+        self.popularity_I3 = torch.cat([self.popularity_I3, unseen_N3])
+        self.trust_I1 = torch.cat([self.trust_I1, self.trust_I1.new_zeros(count, 1)])
+
     def logit(self, id_IH, text_IH):
         """(I, H): the gate before the sigmoid and before the trust in the item's own vector."""
         return self.linear(torch.cat([self.norm(id_IH), self.norm(text_IH), self.popularity_I3], 1))
@@ -140,27 +174,29 @@ class PopularityGate(nn.Module):
         return self.trust_I1 * torch.sigmoid(self.logit(id_IH, text_IH))
 
 
-def field_views(aligned, powers, size, *, groups=1, zca=False):
-    """The tables of each field, whitened with each of ``powers`` (none: as they are), and who has text.
+@dataclass(frozen=True)
+class FieldViews:
+    """The whitened views of one text field: one per power, which share an adaptor (WhitenRec+)."""
 
-    ``aligned`` is one ``AlignedVectors`` per field, rows by item id. Returns a list of lists of (I, W) tables, each
-    scaled to a standard deviation of 1, and the (F, I) bool presence.
-    """
-    views = []
-    for field in aligned:
-        vectors_ID, present_I = torch.as_tensor(field.vectors), torch.as_tensor(field.present)
-        tables = [whiten(vectors_ID, present_I, size, power, groups=groups, zca=zca) for power in powers]
-        views.append(
-            [table / table[present_I].std().clamp(min=EPSILON) for table in tables or [vectors_ID.float()]]
-        )
-    return views, torch.stack([torch.as_tensor(field.present) for field in aligned])
+    maps: tuple  # of Whitening
+    tables: tuple  # of (I, W), each with a standard deviation of 1 over the items that have text
+    present_I: torch.Tensor
+
+    @classmethod
+    def of(cls, aligned, powers, size, *, groups=1, zca=False):
+        """The views of an ``AlignedVectors`` (rows by item id); without ``powers`` the vectors as they are."""
+        vectors_ID, present_I = torch.as_tensor(aligned.vectors).float(), torch.as_tensor(aligned.present)
+        maps = [Whitening.fit(vectors_ID, present_I, size, power, groups=groups, zca=zca) for power in powers]
+        width = vectors_ID.shape[1]
+        maps = maps or [Whitening(torch.zeros(width), torch.eye(width))]
+        maps = [m.scaled(1 / m(vectors_ID, present_I)[present_I].std().clamp(min=EPSILON)) for m in maps]
+        return cls(tuple(maps), tuple(m(vectors_ID, present_I) for m in maps), present_I)
 
 
 def start_from_text(views, size, std=0.02):
     """(I, H): the first H principal components of all fields together, rescaled to a standard deviation of ``std``."""
-    joined_ID = torch.cat([tables[-1] for tables in views], 1)
-    known_I = joined_ID.abs().sum(1) > 0
-    start_IW = whiten(joined_ID, known_I, size, power=0.0)
-    start_IW = start_IW / start_IW[known_I].std() * std
-    missing = size - start_IW.shape[1]
-    return F.pad(start_IW, (0, missing)) if missing > 0 else start_IW
+    joined_IW = torch.cat([view.tables[-1] for view in views], 1)
+    known_I = torch.stack([view.present_I for view in views]).any(0)
+    start_IH = Whitening.fit(joined_IW, known_I, size, power=0.0)(joined_IW, known_I)
+    start_IH = start_IH / start_IH[known_I].std() * std
+    return F.pad(start_IH, (0, size - start_IH.shape[1]))

@@ -26,7 +26,7 @@ from ..errors import ArtifactError, SettingError
 from . import losses
 from .base import VectorRecommender
 from .encoders import TIME_BUCKETS, LiGREncoder, SASRecEncoder, time_bucket
-from .items import PopularityGate, TextView, field_views, start_from_text
+from .items import FieldViews, PopularityGate, TextView, start_from_text
 from .neighbours import Neighbours
 from .streams import CrossStreams
 
@@ -89,17 +89,11 @@ class LLMSeqRec(VectorRecommender):
         self.item_embedding = nn.Embedding(
             self.n_items, size // 2 if s.fusion == "nullspace" else size, padding_idx=0
         )
-        views = None
-        if s.fusion != "id_only":
-            powers, zca = WHITENING_POWERS[s.whiten], s.whiten_zca
-            aligned = list(dataset.text_vectors.values())
-            views, present_FI = field_views(aligned, powers, s.whiten_dim, groups=s.whiten_groups, zca=zca)
+        views = self._views(dataset) if s.fusion != "id_only" else None
         if s.fusion == "nullspace":
-            self.register_buffer(
-                "row_space", start_from_text(views, size - size // 2, std=1.0), persistent=False
-            )
+            self.register_buffer("row_space", start_from_text(views, size - size // 2, std=1.0), persistent=False)
         elif views:
-            self.text = TextView(views, present_FI, size, s.n_experts, s.adaptor_dropout, s.text_trainable)
+            self.text = TextView(views, size, s.n_experts, s.adaptor_dropout, s.text_trainable)
         if s.fusion == "gate":
             self.gate = PopularityGate(dataset.train_counts(), size, s.kappa)
             self.context = nn.Linear(size, size, bias=False) if s.ctx_gate else None
@@ -118,6 +112,11 @@ class LLMSeqRec(VectorRecommender):
         self.text_fingerprints = dict(dataset.text_fingerprints) if views else {}
         self.epoch = 0  # set by the trainer; ramps `lambda_feat` in
         self._start_weights(views)
+
+    def _views(self, dataset):
+        s = self.settings
+        powers, form = WHITENING_POWERS[s.whiten], {"groups": s.whiten_groups, "zca": s.whiten_zca}
+        return [FieldViews.of(field, powers, s.whiten_dim, **form) for field in dataset.text_vectors.values()]
 
     @staticmethod
     def reads_text(config):
@@ -185,6 +184,32 @@ class LLMSeqRec(VectorRecommender):
     def scored(self, item_IH):
         """The items as the score multiplies them: of length 1 for the cosine."""
         return F.normalize(item_IH, dim=-1) if self.settings.score == "cosine" else item_IH
+
+    @torch.no_grad()
+    def add_items(self, aligned):
+        """Make new items rankable by their texts alone, without training; returns their item ids.
+
+        ``aligned`` maps each text field to an ``AlignedVectors`` of the new items (no padding row).
+
+        Raises
+        ------
+        SettingError
+            If the fusion scores items by vectors of their own, which a new item does not have.
+        """
+        if self.settings.fusion not in ("gate", "text_only"):
+            raise SettingError(
+                f"fusion: {self.settings.fusion} scores an item by a vector of its own, and a new item has none; "
+                "train with fusion: gate or text_only to add items"
+            )
+        count, first = len(next(iter(aligned.values())).present), self.n_items
+        self.text.extend([aligned[field] for field in self.text_fingerprints])
+        if self.settings.fusion == "gate":
+            self.gate.extend(count)
+        own_IH = self.item_embedding.weight
+        own_IH = torch.cat([own_IH, own_IH.new_zeros(count, own_IH.shape[1])])
+        self.item_embedding = nn.Embedding.from_pretrained(own_IH, freeze=False, padding_idx=0)
+        self.n_items, self._items = first + count, None
+        return range(first, self.n_items)
 
     # ------------------------------------------------------------------ histories
 

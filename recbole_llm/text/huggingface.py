@@ -13,7 +13,7 @@ from recbole_llm.errors import BackendError, SettingError
 from recbole_llm.text.location import Location
 from recbole_llm.text.recipe import read_json, read_recipe, token_limit
 
-DEFAULT_TOKENS = 512  # of a model that says nothing of sentences; RecXplore's texts are shorter
+DEFAULT_TOKENS = 512  # of a model that says nothing of sentences: plots and descriptions fit
 # Tokens of one pass on a CPU: stays in its cache; 4,096 took a fifth longer (MiniLM on ml-1m, 1 core).
 CPU_TOKENS = 512
 

@@ -9,13 +9,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from fake_encoder import LETTERS, MANY, FakeEncoder
 from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,6 +27,9 @@ from recbole_llm.text.artifact import Artifact, build_artifact, import_vectors
 from recbole_llm.text.journal import Journal
 from recbole_llm.text.manifest import content_key
 from recbole_llm.text.templates import Template
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests are no package
+from fake_encoder import LETTERS, MANY, FakeEncoder  # noqa: E402
 
 TEMPLATE = Template("column", 1, ("title",))
 TEXTS = {"b": ("cab",), "a": ("ba",), "c": (), "d": ("ba",), "e": ("aa", "b")}
@@ -247,12 +250,14 @@ def test_a_run_killed_by_the_system_goes_on(tmp_path):
     assert np.array_equal(artifact.vectors, build(tmp_path / "whole", MANY).vectors)
 
 
-def test_a_run_killed_before_the_last_rename_encodes_nothing_again(tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["write_files", "os"])  # while files are written; at the last rename
+def test_a_run_killed_after_the_last_batch_encodes_nothing_again(tmp_path, monkeypatch, step):
     def killed(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("recbole_llm.text.build.write_files", killed)
+        replacement = killed if step == "write_files" else SimpleNamespace(replace=killed)
+        patch.setattr(f"recbole_llm.text.build.{step}", replacement)
         with pytest.raises(KeyboardInterrupt):
             build(tmp_path, MANY)
     encoder = FakeEncoder()

@@ -1,0 +1,102 @@
+"""The losses against naive float64 sums, and their gradients against autograd's."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from recbole_llm.model import losses
+
+
+def some(n_targets=7, n_items=11, size=5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    user = torch.randn(n_targets, size, generator=generator, dtype=torch.float64).requires_grad_()
+    item = torch.randn(n_items, size, generator=generator, dtype=torch.float64).requires_grad_()
+    return user, item, torch.randint(1, n_items, (n_targets,), generator=generator)
+
+
+def naive_full_softmax(user, item, target):
+    logit = (user @ item.T).clone()
+    logit[:, 0] = losses.PADDING_LOGIT
+    return F.cross_entropy(logit, target)
+
+
+@settings(max_examples=25, deadline=None)
+@given(n_targets=st.integers(1, 40), n_items=st.integers(3, 30), chunk=st.integers(1, 50), seed=st.integers(0, 99))
+def test_full_softmax_in_chunks_is_the_naive_one(n_targets, n_items, chunk, seed):
+    whole, losses.CHUNK = losses.CHUNK, chunk
+    try:
+        user, item, target = some(n_targets, n_items, seed=seed)
+        ours = losses.full_softmax(user, item, target, dtype=torch.float64)
+        ours_gradients = torch.autograd.grad(3 * ours, (user, item))
+        theirs = naive_full_softmax(user, item, target)
+        theirs_gradients = torch.autograd.grad(3 * theirs, (user, item))
+    finally:
+        losses.CHUNK = whole
+    assert torch.allclose(ours, theirs, atol=1e-12)
+    for one, other in zip(ours_gradients, theirs_gradients, strict=True):
+        assert torch.allclose(one, other, atol=1e-12)
+
+
+def test_full_softmax_in_bfloat16_is_near_the_exact_one():
+    user, item, target = some(200, 50, 16)
+    exact = naive_full_softmax(user, item, target)
+    near = losses.full_softmax(user.float(), item.float(), target, dtype=torch.bfloat16)
+    assert near.item() == pytest.approx(exact.item(), rel=0.01)
+
+
+def test_sampled_softmax_by_hand():
+    user, item = torch.tensor([[1.0, 0.0]]), torch.tensor([[9.0, 9.0], [2.0, 0.0], [1.0, 5.0], [0.0, 1.0]])
+    negatives = torch.tensor([2, 3, 1])  # the last is the target and is taken out
+    found = losses.sampled_softmax(user, item, torch.tensor([1]), negatives)
+    assert found.item() == pytest.approx(-2 + math.log(math.exp(2) + math.exp(1) + 1), abs=1e-6)
+
+
+def test_sampled_softmax_over_all_items_is_the_full_one():
+    user, item, target = some()
+    everything = torch.arange(1, len(item))
+    found = losses.sampled_softmax(user, item, target, everything)
+    assert found.item() == pytest.approx(naive_full_softmax(user, item, target).item(), abs=1e-9)
+
+
+def test_gbce_without_calibration_is_bce():
+    user, item, target = some()
+    negatives = torch.tensor([1, 4, 6])
+    ours = losses.generalised_bce(user, item, target, negatives, calibration=0.0)
+    positive, negative = (user * item[target]).sum(1), user @ item[negatives].T
+    kept = negatives != target[:, None]
+    theirs = -(F.logsigmoid(positive) + (F.logsigmoid(-negative) * kept).sum(1)).mean() / 4
+    assert ours.item() == pytest.approx(theirs.item(), abs=1e-12)
+
+
+def test_gbce_fully_calibrated_weighs_the_positive_by_the_sampling_rate():
+    user, item = torch.zeros(1, 2), torch.zeros(12, 2)  # every score 0, every log-sigmoid -log 2
+    found = losses.generalised_bce(user, item, torch.tensor([1]), torch.tensor([2, 3]), calibration=1.0)
+    assert found.item() == pytest.approx(math.log(2) * (2 / 10 + 2) / 3, abs=1e-6)  # beta = 2 negatives / 10 items
+
+
+def test_negatives_are_distinct_real_items():
+    drawn = losses.uniform_negatives(20, 15, "cpu")
+    assert len(drawn) == 15 == len(set(drawn.tolist()))
+    assert drawn.min() >= 1 and drawn.max() <= 19
+    assert sorted(losses.uniform_negatives(5, 99, "cpu").tolist()) == [1, 2, 3, 4]
+
+
+def test_alignment_of_orthogonal_views_by_hand():
+    views = torch.eye(2)
+    expected = math.log(math.exp(2) + 1) - 2  # cosine 1 or 0 over temperature 0.5
+    assert losses.alignment(views, views, temperature=0.5).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_decorrelation_is_zero_for_equal_uncorrelated_views():
+    view = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    assert losses.decorrelation(view, view).item() == pytest.approx(0.0, abs=1e-5)
+    assert losses.decorrelation(view, -view).item() == pytest.approx(8.0, abs=1e-4)  # each diagonal -1: (-2)^2 twice
+
+
+def test_the_temperature_stays_within_its_bounds():
+    low, mid, high = (losses.temperature_of(torch.tensor(t).log()).item() for t in (1e-4, 0.07, 5.0))
+    assert (low, mid, high) == pytest.approx((0.01, 0.07, 1.0))
