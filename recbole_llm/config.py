@@ -15,7 +15,13 @@ from pathlib import Path
 
 import yaml
 from recbole.config import Config as RecBoleConfig
-from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
+from recbole.utils import (
+    ModelType,
+    dataset_arguments,
+    evaluation_arguments,
+    general_arguments,
+    training_arguments,
+)
 
 from .errors import SettingError
 
@@ -53,6 +59,14 @@ class Config(RecBoleConfig):
     def __init__(self, model=None, dataset=None, config_file_list=None, config_dict=None):
         super().__init__(model, dataset, config_file_list, config_dict)
         _refuse_unknown(self.external_config_dict, self._known_keys())
+        self._load_times()
+
+    def _load_times(self):
+        """Load the times for a sequential model: RecBole's own defaults leave them out and then miss them."""
+        columns = (self["load_col"] or {}).get("inter")
+        if self["MODEL_TYPE"] == ModelType.SEQUENTIAL and columns and self["benchmark_filename"] is None:
+            times = [] if self["TIME_FIELD"] in columns else [self["TIME_FIELD"]]
+            self["load_col"] = self["load_col"] | {"inter": [*columns, *times]}
 
     def _known_keys(self):
         lists = (general_arguments, training_arguments, evaluation_arguments, dataset_arguments, UNLISTED)

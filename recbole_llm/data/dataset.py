@@ -15,7 +15,6 @@ import torch
 from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 
-from ..errors import DataError
 from .windows import Windows
 
 ROW_END = "history_end"  # column of a row: the place of its target among the sorted interactions
@@ -151,7 +150,5 @@ class OffsetDataset(SequentialDataset):
 
 def _first_of_block(sorted_keys):
     """(N,) int64: for every place the first place that has the same key."""
-    if len(sorted_keys) == 0:
-        raise DataError("the data set has no interactions left after filtering; loosen the filters")
     is_first = np.r_[True, sorted_keys[1:] != sorted_keys[:-1]]
     return np.maximum.accumulate(np.where(is_first, np.arange(len(sorted_keys)), 0))

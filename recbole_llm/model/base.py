@@ -94,8 +94,9 @@ class VectorRecommender(SequentialRecommender):
         return (user_BH * self.scored(self.current_items()[interaction[self.ITEM_ID]])).sum(1)
 
     def current_items(self):
-        """(I, H): ``items()``, made once per training batch, so that histories and scores share one draw of every
-        dropout, and once per evaluation, until ``train()`` is called.
+        """(I, H): ``items()``, made once per training batch and once per evaluation, until ``train()`` is called.
+
+        Within a batch the histories and the scores so share one draw of every dropout.
         """
         if self._items is not None:
             return self._items
@@ -104,6 +105,11 @@ class VectorRecommender(SequentialRecommender):
         with torch.no_grad():
             self._items = self.items()
         return self._items
+
+    def load_state_dict(self, *args, **kwargs):
+        """Take other weights; the items are made anew."""
+        self._items = None
+        return super().load_state_dict(*args, **kwargs)
 
     def train(self, mode=True):
         """Switch between training and evaluation; the items are made anew."""

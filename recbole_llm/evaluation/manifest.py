@@ -1,0 +1,2 @@
+def manifest_of(*a):
+    return {}

@@ -1,0 +1,146 @@
+"""Our batches are RecBole's own, to the bit; and what RecBole loses (exact times, the order of ties) is kept."""
+
+import numpy as np
+import torch
+from carousel import house, write_carousel
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from recbole.data import data_preparation
+from recbole.data.dataset import SequentialDataset
+from recbole.utils import init_seed
+
+from recbole_llm.data.dataset import ELAPSED, NEXT_ELAPSED, NEXT_ITEMS, ROW_END
+from recbole_llm.train.run import configure, create_dataset
+
+
+def write(folder, rows, columns="user_id:token\titem_id:token\ttimestamp:float"):
+    (folder / "shop").mkdir(parents=True, exist_ok=True)
+    (folder / "shop" / "shop.inter").write_text("\n".join([columns, *("\t".join(map(str, r)) for r in rows)]) + "\n")
+
+
+def loaders(folder, dataset_class=create_dataset, **keys):
+    given = {"model": "SASRec", "dataset": "shop", "data_path": str(folder), "MAX_ITEM_LIST_LENGTH": 4}
+    given |= {"train_neg_sample_args": "None", "train_batch_size": 3, "eval_batch_size": 5, "show_progress": False}
+    config = configure("SASRec", given | keys)
+    config["checkpoint_dir"] = str(folder / "saved")
+    init_seed(3, True)
+    return data_preparation(config, dataset_class(config))
+
+
+def assert_same_batches(ours, theirs):
+    for our_batch, their_batch in zip(ours, theirs, strict=True):
+        our_rows, their_rows = (b[0] if isinstance(b, tuple) else b for b in (our_batch, their_batch))
+        assert set(their_rows.interaction) <= set(our_rows.interaction)
+        for column, values in their_rows.interaction.items():
+            assert torch.equal(our_rows[column], values), column
+            assert our_rows[column].dtype == values.dtype, column
+        if isinstance(our_batch, tuple):
+            for one, other in zip(our_batch[1:], their_batch[1:], strict=True):
+                assert one is other is None or torch.equal(one, other)
+
+
+@st.composite
+def events(draw):
+    """Events of a few users with distinct times within a user, in any order of the file."""
+    counts = draw(st.lists(st.integers(1, 9), min_size=1, max_size=6))
+    rows = []
+    for user, count in enumerate(counts):
+        times = draw(st.permutations(range(count)))
+        rows += [(f"u{user}", f"i{draw(st.integers(0, 6))}", 10 + time, draw(st.integers(1, 5))) for time in times]
+    return draw(st.permutations(rows))
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(rows=events(), mode=st.sampled_from(["full", "uni5"]))
+def test_batches_are_bit_equal_to_recboles(tmp_path, rows, mode):
+    if all(sum(row[0] == f"u{u}" for row in rows) < 3 for u in range(6)):
+        return  # nobody has a row to train on
+    write(tmp_path, rows, "user_id:token\titem_id:token\ttimestamp:float\trating:float")
+    keys = {
+        "load_col": {"inter": ["user_id", "item_id", "timestamp", "rating"]},
+        "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": mode, "group_by": "user"},
+    }
+    ours, theirs = loaders(tmp_path, **keys), loaders(tmp_path, SequentialDataset, **keys)
+    for our_part, their_part in zip(ours, theirs, strict=True):
+        init_seed(5, True)
+        ours_listed = list(our_part)
+        init_seed(5, True)
+        assert_same_batches(ours_listed, list(their_part))
+
+
+def test_the_matrix_of_users_and_items_is_recboles(tmp_path):
+    write(tmp_path, [(f"u{u}", f"i{(u * k) % 5}", k) for u in range(4) for k in range(1, 7)])
+    ours, theirs = loaders(tmp_path)[0]._dataset, loaders(tmp_path, SequentialDataset)[0]._dataset
+    assert (ours.inter_matrix() != theirs.inter_matrix()).nnz == 0
+    assert ours.inter_matrix().nnz == 16
+
+
+def test_a_history_costs_two_numbers_not_a_row_of_a_matrix(tmp_path):
+    write(tmp_path, [("u", f"i{k}", k) for k in range(300)])
+    part = loaders(tmp_path, MAX_ITEM_LIST_LENGTH=100)[0]._dataset
+    assert "item_id_list" not in part.inter_feat.interaction
+    assert all(column.ndim == 1 for column in part.inter_feat.interaction.values())
+
+
+def test_times_that_float32_cannot_tell_apart_keep_their_order(tmp_path):
+    times = [978300000, 978300001, 978300002, 978300003, 978300010, 978300011]
+    write(tmp_path, [("u", f"i{9 - k}", time) for k, time in reversed(list(enumerate(times)))])
+    train, valid, test = loaders(tmp_path)
+    dataset = train._dataset
+    names = dataset.id2token("item_id", dataset.events["item_id"])
+    assert list(names) == ["i9", "i8", "i7", "i6", "i5", "i4"]
+    assert next(iter(test))[0][ELAPSED].tolist() == [[0, 1, 2, 9]]  # the last 4 of 5 events, from the second on
+
+
+def test_events_at_one_time_keep_the_order_of_the_file(tmp_path):
+    write(tmp_path, [("u", name, 7) for name in "dbacef"] + [("v", "a", 1), ("v", "b", 1), ("v", "c", 1)])
+    test = loaders(tmp_path)[2]
+    rows = next(iter(test))[0]
+    assert list(test._dataset.id2token("item_id", rows["item_id"])) == ["c", "f"]  # v's comes first in time
+
+
+def test_a_dense_batch_by_hand(tmp_path):
+    write(tmp_path, [("u", f"i{k}", 10 * k) for k in range(1, 9)])  # i8 is the test item, i7 the validation item
+    train = loaders(tmp_path, train_rows="dense", window_shift=False)[0]
+    rows = train._dataset[np.arange(2)]
+    tokens = train._dataset.field2id_token["item_id"]
+
+    def named(column):
+        return [[tokens[item] for item in row if item] for row in rows[column]]
+
+    assert named("item_id_list") == [["i1"], ["i2", "i3", "i4", "i5"]]
+    assert named(NEXT_ITEMS) == [["i2"], ["i3", "i4", "i5", "i6"]]
+    assert rows["item_length"].tolist() == [1, 4]
+    assert rows[ELAPSED].tolist() == [[0, 0, 0, 0], [0, 10, 20, 30]]
+
+
+def test_query_times_are_given_only_when_asked_for(tmp_path):
+    write(tmp_path, [("u", f"i{k}", k * k) for k in range(1, 9)])
+    assert NEXT_ELAPSED not in next(iter(loaders(tmp_path)[2]))[0]
+    rows = next(iter(loaders(tmp_path, use_query_time=True)[2]))[0]
+    assert rows[ELAPSED].tolist() == [[0, 9, 20, 33]]  # times 16, 25, 36, 49; the target is at 64
+    assert rows[NEXT_ELAPSED].tolist() == [[9, 20, 33, 48]]
+
+
+def test_the_whole_history_is_masked_not_the_window_alone(tmp_path):
+    write(tmp_path, [("u", f"i{k}", k) for k in range(9)] + [("v", f"i{k}", k) for k in range(3)])
+    rows = next(iter(loaders(tmp_path)[2]))[0]
+    number, item = loaders(tmp_path)[2]._dataset.history_of(rows)
+    assert number.tolist() == [0] * 8 + [1] * 2 and (rows[ROW_END] == torch.tensor([8, 11])).all()
+    assert len(set(item[:8].tolist())) == 8
+
+
+def test_training_counts_leave_validation_and_test_out(tmp_path):
+    write(tmp_path, [("u", "a", 1), ("u", "b", 2), ("u", "a", 3), ("u", "c", 4), ("u", "d", 5)])
+    dataset = loaders(tmp_path)[0]._dataset
+    counts = dict(zip(dataset.field2id_token["item_id"], dataset.train_counts().tolist(), strict=True))
+    assert counts == {"[PAD]": 0, "a": 2, "b": 1, "c": 0, "d": 0}
+
+
+def test_dense_and_prefix_rows_teach_the_same_targets(tmp_path):
+    write_carousel(tmp_path, n_users=9)
+    dense, prefix = (house(tmp_path, train_rows=rows).train for rows in ("dense", "prefix"))
+    taught = torch.cat([batch[NEXT_ITEMS].flatten() for batch in dense])
+    assert sorted(taught[taught > 0].tolist()) == sorted(
+        item for batch in prefix for item in batch["item_id"].tolist()
+    )

@@ -1,0 +1,235 @@
+"""The acceptance checks of LLMSeqRec, and every switch of its configuration on the carousel."""
+
+import numpy as np
+import pytest
+import torch
+from carousel import N_ITEMS, house, token_vectors, write_carousel
+from recbole.model.sequential_recommender import SASRec
+
+from recbole_llm.errors import ArtifactError, SettingError
+from recbole_llm.text.artifact import AlignedVectors
+
+PLAIN = {
+    "fusion": "id_only",
+    "encoder": "sasrec",
+    "score": "dot",
+    "time_mode": "none",
+    "position": "learned",
+    "lambda_align": 0.0,
+    "id_init": "random",
+}
+SWITCHES = [
+    *({"fusion": fusion} for fusion in ("gate", "sum", "concat", "text_only", "dual")),
+    {"fusion": "id_only", "lambda_align": 0.0},
+    {"fusion": "nullspace", "lambda_align": 0.0},
+    *({"loss": loss, "n_negatives": 5} for loss in ("ce", "ssm", "gbce", "bce")),
+    *({"whiten": whiten} for whiten in ("none", "pca", "relaxed", "full", "ensemble")),
+    {"whiten_groups": 2, "whiten_zca": True},
+    *({"position": position} for position in ("learned", "rotary", "relative", "none")),
+    *({"time_mode": mode} for mode in ("bias", "tisasrec")),
+    {"time_input": True},
+    {"use_query_time": True},
+    {"score": "dot"},
+    {"encoder": "sasrec", "position": "learned"},
+    *({"id_init": start} for start in ("pca", "random", "zeros")),
+    {"ctx_gate": True},
+    {"kappa": 0.0},
+    {"text_trainable": True},
+    {"n_experts": 1},
+    {"lambda_feat": 0.1, "feat_warmup": 0},
+    {"lambda_sd": 0.1, "train_rows": "prefix", "n_similar_users": 3},
+    {"train_rows": "prefix"},
+    {"loss_dtype": "bfloat16"},
+    {"attention_dropout": 0.1, "dropout": 0.1, "adaptor_dropout": 0.1, "id_dropout": 0.5},
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_carousel(tmp_path_factory.mktemp("llmseqrec"))
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=lambda s: " ".join(f"{k}={v}" for k, v in s.items()))
+def test_every_switch_trains_all_its_weights_and_scores_every_item(folder, switch):
+    world = house(folder, fields=("title", "colour"), **switch)
+    torch.manual_seed(0)
+    losses = world.model.calculate_loss(next(iter(world.train)))
+    total = sum(losses) if isinstance(losses, tuple) else losses
+    total.backward()
+    assert torch.isfinite(total)
+    untouched = [name for name, p in world.model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not untouched
+    world.model.eval()
+    batch = next(iter(world.test))[0]
+    scores = world.model.full_sort_predict(batch)
+    assert scores.shape == (len(batch), N_ITEMS + 1) and torch.isfinite(scores).all()
+    one = world.model.predict(batch)
+    assert torch.allclose(one, scores.gather(1, batch["item_id"][:, None]).squeeze(1), atol=1e-4)
+
+
+def test_the_plain_variant_is_recboles_sasrec(folder):
+    ours = house(folder, **PLAIN, n_layers=2)
+    keys = {"hidden_size": 16, "inner_size": 64, "n_layers": 2, "MAX_ITEM_LIST_LENGTH": 8}
+    theirs = house(folder, "SASRec", train_neg_sample_args="None", loss_type="CE", **keys).model.eval()
+    assert type(theirs) is SASRec
+    names = {
+        "item_embedding.weight": "item_embedding.weight",
+        "sequence.position.weight": "position_embedding.weight",
+        "sequence.norm.weight": "LayerNorm.weight",
+        "sequence.norm.bias": "LayerNorm.bias",
+    }
+    weights = {
+        name: theirs.state_dict()[names.get(name, name.removeprefix("sequence."))] for name in ours.model.state_dict()
+    }
+    ours.model.load_state_dict(weights)
+    ours.model.eval()
+    for batch in ours.test:
+        difference = ours.model.full_sort_predict(batch[0]) - theirs.full_sort_predict(batch[0])
+        assert difference.abs().max() < 1e-5
+
+
+def unseen(world):
+    """Make one item unseen: as if the training part had never held it."""
+    gate = world.model.gate
+    gate.trust_I1[3] = 0
+    return 3
+
+
+def test_the_own_vector_of_an_unseen_item_plays_no_part(folder):
+    world = house(folder)
+    item = unseen(world)
+    world.model.eval()
+    batch = next(iter(world.test))[0]
+    before = world.model.full_sort_predict(batch)
+    _, _, gate = world.model.item_parts()
+    assert gate[item].abs().max() == 0
+    with torch.no_grad():
+        world.model.item_embedding.weight[item] = 100.0
+    world.model.train()
+    world.model.eval()
+    assert torch.equal(world.model.full_sort_predict(batch), before)
+
+
+def test_a_new_item_is_ranked_by_its_text_without_training(folder):
+    world = house(folder, fields=("title", "colour"))
+    world.model.eval()
+    batch = next(iter(world.test))[0]
+    before = world.model.full_sort_predict(batch)
+    twin_of = unseen(world)
+    world.model.train()
+    world.model.eval()
+    dataset = world.train._dataset
+    twin = {f: AlignedVectors(v.vectors[[twin_of]], v.present[[twin_of]]) for f, v in dataset.text_vectors.items()}
+    assert list(world.model.add_items(twin)) == [N_ITEMS + 1]
+    after = world.model.full_sort_predict(batch)
+    assert after.shape == (len(batch), N_ITEMS + 2)
+    assert torch.allclose(after[:, -1], after[:, twin_of], atol=1e-4), "the same text, both unseen: the same score"
+    old = [item for item in range(N_ITEMS + 1) if item != twin_of]
+    history_without_it = ~(batch["item_id_list"] == twin_of).any(1)
+    assert history_without_it.any()
+    assert torch.allclose(after[history_without_it][:, old], before[history_without_it][:, old], atol=1e-4)
+
+
+def test_new_items_need_a_fusion_that_can_do_without_own_vectors(folder):
+    world = house(folder, fusion="sum")
+    with pytest.raises(SettingError, match="fusion: sum scores an item by a vector of its own.*gate or text_only"):
+        world.model.add_items({"title": token_vectors(["new"])})
+
+
+def test_items_without_text_share_one_learned_vector(folder):
+    world = house(folder, without=("i1", "i2"))
+    world.model.eval()
+    _, text, _ = world.model.item_parts()
+    bare = [world.train._dataset.token2id("item_id", token) for token in ("i1", "i2")]
+    assert torch.equal(text[bare[0]], text[bare[1]])
+    assert torch.equal(text[bare[0]], world.model.text.no_text)
+
+
+def test_the_cached_items_are_the_computed_ones(folder):
+    world = house(folder)
+    world.model.eval()
+    world.model.full_sort_predict(next(iter(world.test))[0])
+    assert torch.equal(world.model._items, world.model.items())
+    world.model.train()
+    assert world.model._items is None
+
+
+def test_the_target_time_matters_only_where_it_is_asked_for(folder):
+    for asked in (False, True):
+        world = house(folder, use_query_time=asked, time_mode="bias")
+        world.model.eval()
+        batch = next(iter(world.test))[0]
+        before = world.model.full_sort_predict(batch)
+        batch.interaction["timestamp"] += 1000
+        if asked:
+            batch.interaction["next_elapsed_list"] = batch["next_elapsed_list"] + 1000
+        assert torch.equal(world.model.full_sort_predict(batch), before) is not asked
+
+
+def test_the_context_of_earlier_texts_moves_the_gate(folder):
+    world = house(folder, ctx_gate=True)
+    world.model.eval()
+    batch = next(iter(world.test))[0]
+    before = world.model.full_sort_predict(batch)
+    with torch.no_grad():
+        world.model.context.weight.zero_()
+    assert not torch.allclose(world.model.full_sort_predict(batch), before, atol=1e-5)
+
+
+def test_id_dropout_shows_the_text_alone(folder):
+    world = house(folder, id_dropout=1.0)
+    batch = next(iter(world.train))
+    world.model.calculate_loss(batch)[0].backward()
+    assert world.model.item_embedding.weight.grad.abs().max() == 0
+
+
+def test_similar_users_are_those_who_read_alike(folder):
+    world = house(folder, lambda_sd=0.1, train_rows="prefix", n_similar_users=3)
+    near = world.model.neighbours
+    assert near.similar_UP.shape[1] == 39  # 40 users: everybody else
+    assert all(user not in near.similar_UP[user].tolist() for user in range(1, 41))
+    history, length, drawn = near.draw(torch.tensor([1, 2]))
+    assert drawn == 3 and history.shape == (6, 8) and length.min() >= 1
+    vectors = torch.as_tensor(world.train._dataset.text_vectors["title"].vectors)
+    mean = torch.stack([vectors[row[: int(n)]].mean(0) for row, n in zip(near.item_seq_UL, near.length_U, strict=True)])
+    likeness = torch.cosine_similarity(mean[1][None], mean)
+    nearest = int(near.similar_UP[1, 0])
+    assert likeness[nearest] >= likeness[[user for user in range(2, 41)]].max() - 1e-5
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"hidden_size": 15}, "hidden_size 15 must be a multiple of n_heads 2"),
+        ({"hidden_size": 6, "position": "rotary"}, "even head size, but 6 / 2 is odd"),
+        ({"encoder": "sasrec", "time_mode": "bias"}, "set position: learned, time_mode: none"),
+        ({"fusion": "id_only"}, "fusion: id_only has no text vectors to align"),
+        ({"fusion": "sum", "ctx_gate": True}, "but fusion is sum; set ctx_gate: False"),
+        ({"lambda_sd": 0.1}, "needs train_rows: prefix, found dense"),
+        ({"fusion": "gat"}, "`fusion` is 'gat', expected one of gate, sum"),
+        ({"dropout": "much"}, r"`dropout` is 'much' \(str\), expected float"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(folder, keys, message):
+    with pytest.raises(SettingError, match=message):
+        house(folder, **keys)
+
+
+def test_weights_of_other_texts_are_refused(folder):
+    world, other = house(folder), house(folder, salt=4)
+    with pytest.raises(ArtifactError, match="trained on the vectors 000000000000 of field `title`"):
+        other.model.load_other_parameter(world.model.other_parameter())
+    world.model.load_other_parameter(world.model.other_parameter())
+
+
+def test_the_text_vectors_are_not_in_the_checkpoint(folder):
+    world = house(folder)
+    assert not [name for name in world.model.state_dict() if "table" in name]
+    assert house(folder, text_trainable=True).model.state_dict()["text.table_0_0"].shape[0] == N_ITEMS + 1
+
+
+def test_weight_decay_of_the_adaptors_is_their_own(folder):
+    groups = house(folder, adaptor_weight_decay=0.5).model.parameter_groups()
+    assert "weight_decay" not in groups[0] and groups[1]["weight_decay"] == 0.5
+    assert len(groups[1]["params"]) == 4
+    assert np.sum([len(group["params"]) for group in groups]) == len(list(house(folder).model.parameters()))
