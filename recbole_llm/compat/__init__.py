@@ -23,6 +23,7 @@ PATCHES = (
     models.restore_dok_update,
     models.read_relations_in_single_precision,
     models.count_no_flops_without_predict,
+    models.ask_for_no_negatives_with_full_softmax,
     models.switch_anomaly_detection_off,
     files.write_plain_checkpoints,
     files.read_plain_pretrained_models,

@@ -4,8 +4,9 @@ from functools import cache
 from importlib import import_module
 
 import torch
+from recbole.config import Config
 from recbole.model.sequential_recommender import KSR
-from recbole.utils import utils
+from recbole.utils import ModelType, utils
 from scipy import sparse
 
 from .patching import rebind, stand_in, wrap
@@ -60,6 +61,26 @@ def count_no_flops_without_predict():
         return get_flops
 
     rebind(utils, "get_flops", counting)
+
+
+def ask_for_no_negatives_with_full_softmax():
+    """No sampled negatives for a sequential model whose loss is CE, unless the user asks for some.
+
+    RecBole's own defaults name one negative and the loss CE together, and then refuse the two: without this,
+    ``run_recbole(model="SASRec", dataset="ml-100k")`` ends in an error.
+    """
+
+    def defaulting(original):
+        def _set_default_parameters(self):
+            settings = self.final_config_dict
+            sequential = settings["MODEL_TYPE"] == ModelType.SEQUENTIAL
+            if sequential and settings.get("loss_type") == "CE":
+                settings["train_neg_sample_args"] = self.external_config_dict.get("train_neg_sample_args")
+            original(self)
+
+        return _set_default_parameters
+
+    wrap(Config, "_set_default_parameters", defaulting)
 
 
 @cache

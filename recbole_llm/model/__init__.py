@@ -1,15 +1,16 @@
 """The models by name: ours first, then those of installed plug-ins, then RecBole's."""
 
 import difflib
+from importlib import import_module
 from importlib.metadata import entry_points
 
-from recbole import model as recbole_models
 from recbole.utils import get_model as recbole_get_model
 
 from ..errors import SettingError
 from .llmseqrec import LLMSeqRec
 
 MODELS = {"LLMSeqRec": LLMSeqRec}
+BOOSTERS = ("xgboost", "lightgbm")  # RecBole's wrappers around libraries that must be installed apart
 PLUGINS = "recbole_llm.models"  # entry-point group: another package's model, by name
 
 
@@ -25,19 +26,17 @@ def get_model(name):
         return MODELS[name]
     for plugin in entry_points(group=PLUGINS, name=name):
         return plugin.load()
-    try:
+    if name in known_names() or name.lower() in BOOSTERS:
         return recbole_get_model(name)
-    except ValueError:
-        near = difflib.get_close_matches(name, known_names(), 1)
-        hint = f"did you mean {near[0]}?" if near else f"ours are {', '.join(MODELS)}"
-        raise SettingError(f"no model is called {name}; {hint}") from None
+    near = difflib.get_close_matches(name, known_names(), 1)
+    hint = f"did you mean {near[0]}?" if near else f"ours are {', '.join(MODELS)}"
+    raise SettingError(f"no model is called {name}; {hint}")
 
 
 def known_names():
     """The names of our models, of plug-ins and of RecBole's models, sorted."""
-    kinds = ("general", "sequential", "context_aware", "knowledge_aware")
-    files = []
-    for kind in kinds:
-        module = getattr(recbole_models, f"{kind}_recommender", None)
-        files += [name for name in dir(module) if name[:1].isupper()] if module else []
-    return sorted({*MODELS, *(plugin.name for plugin in entry_points(group=PLUGINS)), *files})
+    theirs = []
+    for kind in ("general", "sequential", "context_aware", "knowledge_aware"):
+        module = import_module(f"recbole.model.{kind}_recommender")
+        theirs += [name for name in dir(module) if isinstance(getattr(module, name), type)]
+    return sorted({*MODELS, *(plugin.name for plugin in entry_points(group=PLUGINS)), *theirs})

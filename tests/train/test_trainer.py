@@ -1,0 +1,173 @@
+"""Safe checkpoints, averaged weights, exact resume, and ranks that agree with RecBole's own metrics."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from carousel import house, write_carousel
+
+from recbole_llm.errors import ArtifactError
+from recbole_llm.evaluation.ranks import metrics_from
+from recbole_llm.model import checkpoint
+from recbole_llm.train.trainer import BEST, LAST, trainer_for
+
+NOISY = {"dropout": 0.2, "adaptor_dropout": 0.2, "eval_step": 1, "warmup_steps": 5, "stopping_step": 50}
+
+
+def trained(folder, place, epochs, *, resume=None, stop_after=None, **keys):
+    """A world trained for some epochs, its checkpoint under ``place``; stopped by Ctrl-C after an epoch if asked."""
+    world = house(folder, epochs=epochs, **NOISY | keys)
+    world.config["checkpoint_dir"] = str(place)
+    world.trainer = trainer_for(world.config, world.model)
+    if resume:
+        world.trainer.resume_checkpoint(resume)
+
+    def interrupt(epoch):
+        if epoch == stop_after:
+            raise KeyboardInterrupt
+
+    world.trainer.on_epoch = interrupt
+    try:
+        world.trainer.fit(world.train, world.valid, verbose=False)
+    except KeyboardInterrupt:
+        assert stop_after is not None
+    return world
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_carousel(tmp_path_factory.mktemp("trainer"))
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    return trained(folder, tmp_path_factory.mktemp("whole"), 6)
+
+
+@pytest.mark.parametrize("stop_after", [0, 3])
+def test_a_stopped_and_resumed_training_is_the_uninterrupted_one(folder, whole, tmp_path, stop_after):
+    trained(folder, tmp_path, 6, stop_after=stop_after)
+    resumed = trained(folder, tmp_path, 6, resume=tmp_path / LAST)
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], weight), name
+    for name, weight in whole.trainer.averaged.state_dict().items():
+        assert torch.equal(resumed.trainer.averaged.state_dict()[name], weight), name
+    without_time = [[{k: v for k, v in e.items() if k != "seconds"} for e in w.trainer.curve] for w in (whole, resumed)]
+    assert without_time[0] == without_time[1]
+
+
+def test_two_runs_with_one_seed_are_bit_equal(folder, whole, tmp_path):
+    again = trained(folder, tmp_path, 6)
+    ours, theirs = (w.trainer.evaluate_both_ways(w.test) for w in (whole, again))
+    assert ours.unmasked == theirs.unmasked and ours.masked == theirs.masked
+    assert torch.equal(again.model.item_embedding.weight, whole.model.item_embedding.weight)
+
+
+def test_another_seed_gives_other_weights(folder, whole, tmp_path):
+    other = trained(folder, tmp_path, 1, seed=7)
+    assert not torch.equal(other.model.item_embedding.weight, whole.model.item_embedding.weight)
+
+
+def test_checkpoints_hold_tensors_and_json_alone(whole):
+    for name in (BEST, LAST):
+        data = (whole.trainer.folder / name).read_bytes()
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        assert header["__metadata__"]["format"] == "recbole-llm 1"
+    assert not list(whole.trainer.folder.glob("*.partial")) and not list(whole.trainer.folder.glob("*.pth"))
+
+
+def test_what_is_saved_are_the_averaged_weights(folder, tmp_path):
+    world = trained(folder, tmp_path, 2)
+    tensors, facts = checkpoint.load(tmp_path / BEST)
+    assert facts["model"] == "LLMSeqRec" and facts["epoch"] <= 1
+    world.trainer.load_best()
+    loaded = world.model.item_embedding.weight
+    assert torch.equal(loaded, tensors["item_embedding.weight"])
+
+
+def test_the_average_moves_by_its_decay(folder, tmp_path):
+    world = house(folder, average_decay=0.9)
+    world.config["checkpoint_dir"] = str(tmp_path)
+    trainer = trainer_for(world.config, world.model)
+    weight = world.model.item_embedding.weight
+    for step in range(2):
+        world.model.calculate_loss(next(iter(world.train)))[0].backward()
+        before = trainer.averaged.module.item_embedding.weight.clone()
+        trainer.optimizer.step()
+        expected = weight if step == 0 else 0.9 * before + 0.1 * weight
+        assert torch.allclose(trainer.averaged.module.item_embedding.weight, expected, atol=1e-6)
+
+
+def test_the_learning_rate_rises_over_the_first_steps(folder, tmp_path):
+    world = house(folder, warmup_steps=4, learning_rate=0.4)
+    world.config["checkpoint_dir"] = str(tmp_path)
+    trainer = trainer_for(world.config, world.model)
+    rates = []
+    for _ in range(6):
+        trainer.optimizer.step()
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
+
+
+def test_ranks_give_recboles_metrics_under_both_conventions(whole):
+    found = whole.trainer.evaluate_both_ways(whole.test)
+    dataset = whole.train._dataset
+    ranks = found.ranks.frame(dataset, dataset.train_counts())
+    assert len(ranks) == 40 and ranks["user"].is_unique
+    for metrics, column in ((found.unmasked, "rank"), (found.masked, "rank_masked")):
+        for name, value in metrics_from(ranks[column], [1, 3]).items():
+            assert metrics[name] == pytest.approx(value, abs=5e-5), name  # RecBole rounds to four digits
+
+
+def test_masking_takes_out_the_whole_history_and_never_the_target(whole):
+    found = whole.trainer.evaluate_both_ways(whole.test)
+    ranks = found.ranks.frame(whole.train._dataset, whole.train._dataset.train_counts())
+    assert (ranks["rank_masked"] <= ranks["rank"]).all()
+    long = ranks["history_length"] == 8  # the window's length; their users have seen most of the 17 items
+    assert long.any() and (ranks.loc[long, "rank_masked"] <= 17 - 8 + 1).all()
+
+
+def test_validation_masks_only_where_it_is_asked_to(folder, tmp_path):
+    scores = {}
+    for mask in (False, True):
+        world = trained(folder, tmp_path / str(mask), 1, mask_history=mask)
+        both = world.trainer
+        both.averaged, model = None, both.averaged.module
+        both.model = model
+        scores[mask] = both.evaluate(world.test, load_best_model=False)["ndcg@3"]
+        found = both.evaluate_both_ways(world.test)
+        assert scores[mask] == (found.masked if mask else found.unmasked)["ndcg@3"]
+
+
+def test_a_missing_or_damaged_checkpoint_is_named(tmp_path):
+    with pytest.raises(ArtifactError, match="no checkpoint at .*gone.safetensors; train with `saved: True` first"):
+        checkpoint.load(tmp_path / "gone.safetensors")
+    (tmp_path / "torn.safetensors").write_bytes(b"\x10\x00\x00")
+    with pytest.raises(ArtifactError, match="torn.safetensors is not a whole safetensors file"):
+        checkpoint.load(tmp_path / "torn.safetensors")
+
+
+def test_a_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "w.safetensors"
+    checkpoint.save(path, {"a": torch.ones(2)}, {"n": 1})
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.save(path, {"a": torch.zeros(2)}, {"n": 2})
+    tensors, facts = checkpoint.load(path)
+    assert tensors["a"].tolist() == [1, 1] and facts == {"n": 1}
+
+
+def test_numpys_random_numbers_go_on_where_they_stopped(folder, tmp_path):
+    world = trained(folder, tmp_path, 1)
+    np.random.seed(11)
+    world.trainer.save_progress(0)
+    expected = np.random.rand(3)
+    np.random.seed(99)
+    world.trainer.resume_checkpoint(tmp_path / LAST)
+    world.trainer._restore_randomness(*world.trainer._resumed)
+    assert np.random.rand(3).tolist() == expected.tolist()
