@@ -1,6 +1,7 @@
 """The commands; each verb is a short call, and an error of the house is one sentence, not a traceback."""
 
 import sys
+from contextlib import contextmanager
 
 from rich.console import Console
 
@@ -9,12 +10,11 @@ from dataset_prep import PrepError
 from .errors import ArtifactError, BackendError, DataError, SettingError
 
 
-def train(arguments=None):
-    """``recbole-llm train`` and ``run_recbole_llm.py``: run one model and, if asked, its baseline and its refit."""
-    from .train.run import main
-
+@contextmanager
+def _one_sentence():
+    """Say what went wrong in one sentence and leave with status 2; Ctrl-C leaves with 130, as shells expect."""
     try:
-        main(arguments)
+        yield
     except KeyboardInterrupt:
         sys.exit(130)
     except (ArtifactError, BackendError, DataError, PrepError, SettingError) as error:
@@ -25,14 +25,45 @@ def train(arguments=None):
         sys.exit(2)
 
 
-VERBS = {"train": train}
+def train(arguments=None):
+    """``recbole-llm train`` and ``run_recbole_llm.py``: run one model and, if asked, its baseline and its refit."""
+    with _one_sentence():
+        from .train.run import main
+
+        main(arguments)
+
+
+def embed(arguments=None):
+    """``recbole-llm embed``: make the text vectors that the same words to ``train`` would make, and train nothing."""
+    with _one_sentence():
+        from .train.run import embed
+
+        embed(arguments)
+
+
+def prep(arguments=None):
+    """``recbole-llm prep --dataset=ml-1m [--raw_path=...] [--data_path=dataset]``: make the atomic files alone."""
+    with _one_sentence():
+        from dataset_prep import prepare
+
+        from .config import read_arguments
+
+        given = read_arguments(sys.argv[1:] if arguments is None else arguments)
+        known = {"dataset", "raw_path", "data_path"}
+        if set(given) - known or "dataset" not in given:
+            raise SettingError(
+                f"prep takes --dataset, --raw_path and --data_path, found {', '.join(given) or 'none'}"
+            )
+        print(prepare(given["dataset"], given.get("raw_path"), given.get("data_path", "dataset")))
+
+
+VERBS = {"prep": prep, "embed": embed, "train": train}
 
 
 def main():
-    """The command ``recbole-llm <verb> --key=value ...``."""
+    """Run the command ``recbole-llm <verb> --key=value ...``."""
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     if verb not in VERBS:
         print(f"recbole-llm <verb> --key=value ...; the verbs are {', '.join(VERBS)}", file=sys.stderr)
         sys.exit(2)
-    del sys.argv[1]
-    VERBS[verb]()
+    VERBS[verb](sys.argv[2:])

@@ -53,7 +53,7 @@ class Config(RecBoleConfig):
     Raises
     ------
     SettingError
-        If a key of the command line, of a file or of ``config_dict`` is known to nobody; the nearest known one is named.
+        If a key of the command line, of a file or of ``config_dict`` is known to nobody; names the nearest known one.
     """
 
     def __init__(self, model=None, dataset=None, config_file_list=None, config_dict=None):

@@ -29,27 +29,31 @@ TINY = {
 }
 
 
-def write_carousel(directory, *, n_users=40, shuffled=False, name="carousel"):
-    """Atomic files of the carousel under ``directory / name``; the rows of the file in another order if ``shuffled``."""
+def write_carousel(directory, *, n_users=40, n_items=N_ITEMS, shuffled=False, name="carousel"):
+    """Atomic files of the carousel under ``directory / name``; the rows in another order if ``shuffled``."""
     folder = directory / name
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(1)
     rows = []
     for user in range(n_users):
-        start, length = rng.integers(N_ITEMS), rng.integers(5, 20)
-        rows += [f"u{user}\ti{(start + step) % N_ITEMS}\t{1000 + 7 * step}" for step in range(length)]
+        start, length = rng.integers(n_items), rng.integers(5, 20)
+        rows += [f"u{user}\ti{(start + step) % n_items}\t{1000 + 7 * step}" for step in range(length)]
     if shuffled:
         rows = [rows[place] for place in rng.permutation(len(rows))]
     head = "user_id:token\titem_id:token\ttimestamp:float\n"
     (folder / f"{name}.inter").write_text(head + "\n".join(rows) + "\n")
-    items = [f"i{number}\tHorse number {number}\tred" for number in range(N_ITEMS)]
-    (folder / f"{name}.item").write_text("item_id:token\ttitle:token_seq\tcolour:token\n" + "\n".join(items) + "\n")
+    items = [f"i{number}\tHorse number {number}\tred" for number in range(n_items)]
+    (folder / f"{name}.item").write_text(
+        "item_id:token\ttitle:token_seq\tcolour:token\n" + "\n".join(items) + "\n"
+    )
     return directory
 
 
 def token_vectors(tokens, size=12, *, salt=0, without=()):
     """Random vectors that depend on the token alone, so that RecBole's numbering of items cannot matter."""
-    vectors = np.stack([np.random.default_rng([zlib.crc32(t.encode()), salt]).normal(size=size) for t in tokens])
+    vectors = np.stack(
+        [np.random.default_rng([zlib.crc32(t.encode()), salt]).normal(size=size) for t in tokens]
+    )
     present = np.array([place > 0 and token not in without for place, token in enumerate(tokens)])
     return AlignedVectors(np.where(present[:, None], vectors, 0).astype(np.float32), present)
 
@@ -57,14 +61,19 @@ def token_vectors(tokens, size=12, *, salt=0, without=()):
 def house(directory, model="LLMSeqRec", *, salt=0, without=(), fields=("title",), **keys):
     """A model on the carousel with all that belongs to it: config, train, valid, test (loaders) and model."""
     given = {"model": model, "dataset": "carousel", "data_path": str(directory)}
-    size = TINY if model == "LLMSeqRec" else {key: TINY[key] for key in ("topk", "valid_metric", "show_progress")}
+    size = (
+        TINY
+        if model == "LLMSeqRec"
+        else {key: TINY[key] for key in ("topk", "valid_metric", "show_progress")}
+    )
     config = configure(model, given | size | keys)
     config["checkpoint_dir"] = str(directory / "checkpoint")
     init_seed(config["seed"], config["reproducibility"])
     train, valid, test = data_preparation(config, create_dataset(config))
     tokens = train._dataset.field2id_token["item_id"]
     train._dataset.text_vectors = {
-        field: token_vectors(tokens, salt=salt + number, without=without) for number, field in enumerate(fields)
+        field: token_vectors(tokens, salt=salt + number, without=without)
+        for number, field in enumerate(fields)
     }
     train._dataset.text_fingerprints = {field: f"{salt:064d}" for field in fields}
     init_seed(config["seed"], config["reproducibility"])

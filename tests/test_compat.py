@@ -203,9 +203,16 @@ def test_a_full_softmax_gets_no_negatives_by_default_and_keeps_those_asked_for()
     from recbole.config import Config
 
     assert Config("SASRec", "ml-100k")["train_neg_sample_args"]["distribution"] == "none"
-    assert Config("SASRec", "ml-100k", config_dict={"loss_type": "BPR"})["train_neg_sample_args"]["sample_num"] == 1
+    assert (
+        Config("SASRec", "ml-100k", config_dict={"loss_type": "BPR"})["train_neg_sample_args"]["sample_num"]
+        == 1
+    )
     with pytest.raises(ValueError, match="should be None"):
-        Config("SASRec", "ml-100k", config_dict={"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}})
+        Config(
+            "SASRec",
+            "ml-100k",
+            config_dict={"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}},
+        )
     stock = Config._set_default_parameters.replaced
     with pytest.MonkeyPatch.context() as undone, pytest.raises(ValueError, match="should be None"):
         undone.setattr(Config, "_set_default_parameters", stock)

@@ -45,7 +45,12 @@ def test_settings_that_cannot_be_used_are_refused(changed, message):
 
 
 def test_arguments_may_be_written_three_ways():
-    assert read_arguments(["--a=1", "--b", "2", "--c", "--d=x=y"]) == {"a": "1", "b": "2", "c": "True", "d": "x=y"}
+    assert read_arguments(["--a=1", "--b", "2", "--c", "--d=x=y"]) == {
+        "a": "1",
+        "b": "2",
+        "c": "True",
+        "d": "x=y",
+    }
 
 
 def test_arguments_that_belong_to_nothing_or_contradict_are_refused():
@@ -56,7 +61,9 @@ def test_arguments_that_belong_to_nothing_or_contradict_are_refused():
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_one():
-    with pytest.raises(SettingError, match="unknown config key `learning_rat`; did you mean `learning_rate`?"):
+    with pytest.raises(
+        SettingError, match="unknown config key `learning_rat`; did you mean `learning_rate`?"
+    ):
         Config(get_model("LLMSeqRec"), "ml-100k", config_dict={"learning_rat": 1})
 
 
@@ -129,5 +136,7 @@ def test_dense_rows_are_refused_by_models_that_read_a_history_as_a_whole(tmp_pat
     from carousel import write_carousel
 
     given = {"data_path": str(write_carousel(tmp_path)), "dataset": "carousel", "train_rows": "dense"}
-    with pytest.raises(SettingError, match="needs a model that reads left to right, but BERT4Rec is not known to"):
+    with pytest.raises(
+        SettingError, match="needs a model that reads left to right, but BERT4Rec is not known to"
+    ):
         configure("BERT4Rec", given)

@@ -96,8 +96,12 @@ def test_the_order_of_rows_in_the_file_does_not_matter(name, folder, tmp_path):
         world.model.eval()
         tokens = world.train._dataset.field2id_token["item_id"]
         weight = world.model.item_embedding.weight.data
-        for number, token in enumerate(tokens):  # the starting weights depend on the numbering, the model must not
-            weight[number] = torch.linspace(-1, 1, weight.shape[1]) * (int(token[1:]) + 1 if number else 0) / 100
+        for number, token in enumerate(
+            tokens
+        ):  # the starting weights depend on the numbering, the model must not
+            weight[number] = (
+                torch.linspace(-1, 1, weight.shape[1]) * (int(token[1:]) + 1 if number else 0) / 100
+            )
         scores = torch.cat([world.model.full_sort_predict(batch[0]) for batch in world.test])
         users = torch.cat([batch[0]["user_id"] for batch in world.test])
         names = world.train._dataset.id2token("user_id", users)

@@ -79,7 +79,9 @@ def test_a_fault_is_named_with_file_line_and_room(tmp_path, monkeypatch):
     monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
     (tmp_path / "text").mkdir()
     bad = tmp_path / "text" / "bad.py"
-    bad.write_text("import numpy\nfrom recbole_llm.model import x\nfrom ..train import run\nimport transformers\n")
+    bad.write_text(
+        "import numpy\nfrom recbole_llm.model import x\nfrom ..train import run\nimport transformers\n"
+    )
     assert list(faults(bad)) == [
         "text/bad.py:2 (text) imports recbole_llm.model.x",
         "text/bad.py:3 (text) imports recbole_llm.train.run",
@@ -89,7 +91,8 @@ def test_a_fault_is_named_with_file_line_and_room(tmp_path, monkeypatch):
 
 def test_preparation_imports_nothing_of_the_house():
     for path in (PACKAGE.parent / "dataset_prep").rglob("*.py"):
-        names = {node.module or "" for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)}
+        nodes = ast.walk(ast.parse(path.read_text()))
+        names = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
         assert not [name for name in names if name.startswith("recbole")], path
 
 

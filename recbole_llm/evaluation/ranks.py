@@ -1,7 +1,8 @@
 """One row per evaluated target: its rank with and without the items that its user has seen.
 
-The rank counts the items that score higher than the target; items with the same score come after it, so a rank is the
-best that the scores allow. RecBole's ``topk`` breaks such ties arbitrarily.
+The rank is one more than the number of items that score higher than the target and half of those that score the same:
+the middle of where chance would put it, so that a model that scores all items alike ranks its target in the middle.
+RecBole's ``topk`` breaks such ties arbitrarily.
 
 Shapes: B rows, I items with padding, S seen (row, item) pairs, P targets (P = B for sequential data).
 """
@@ -10,16 +11,32 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..errors import DataError
+
 COLUMNS = ("user", "item", "rank", "rank_masked", "train_count", "history_length")
 
 
 def ranks_of(scores_BI, row_P, target_P):
-    """(P,) int64: the place of each target in its row, from 1."""
+    """(P,) int64: the place of each target in its row, from 1.
+
+    Raises
+    ------
+    DataError
+        If a target's score is not a finite number: the model has diverged, and no rank says anything.
+    """
     target_score = scores_BI[row_P, target_P].unsqueeze(1)
-    higher = torch.zeros_like(row_P)
+    broken = int((~torch.isfinite(target_score)).sum())
+    if broken:
+        raise DataError(
+            f"{broken} of {len(row_P)} targets have a score that is not finite: the model has diverged. "
+            "Train with a lower learning_rate"
+        )
+    rank = torch.ones_like(row_P)
     for rows in torch.arange(len(row_P), device=row_P.device).split(256):
-        higher[rows] = (scores_BI[row_P[rows]] > target_score[rows]).sum(1)
-    return higher + 1
+        scores = scores_BI[row_P[rows]]
+        same = (scores == target_score[rows]).sum(1) - 1  # but the target itself
+        rank[rows] += (scores > target_score[rows]).sum(1) + same // 2
+    return rank
 
 
 def masked(scores_BI, seen_row_S, seen_item_S, row_P, target_P):

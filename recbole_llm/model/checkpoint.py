@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from ..errors import ArtifactError
 
 FORMAT = "recbole-llm 1"
+LIFTED = "<tensor>"  # a dict with this key stands for a tensor of the same file
 
 
 def save(path, tensors, facts):
@@ -50,6 +51,29 @@ def load(path):
             f"{path} has format {header.get('format')!r}, expected {FORMAT!r}; it is not ours"
         )
     return tensors, json.loads(header["facts"])
+
+
+def lift(value, name, tensors):
+    """``value`` with each tensor in it moved to ``tensors``, its name there left behind; `lower` puts it back."""
+    if torch.is_tensor(value):
+        tensors[name] = value
+        return {LIFTED: name}
+    if isinstance(value, dict):
+        return {key: lift(held, f"{name}.{key}", tensors) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [lift(held, f"{name}.{place}", tensors) for place, held in enumerate(value)]
+    return value
+
+
+def lower(value, tensors):
+    """The inverse of `lift`; takes what it puts back out of ``tensors``."""
+    if isinstance(value, dict):
+        return (
+            tensors.pop(value[LIFTED])
+            if LIFTED in value
+            else {k: lower(held, tensors) for k, held in value.items()}
+        )
+    return [lower(held, tensors) for held in value] if isinstance(value, list) else value
 
 
 def flatten_optimizer(state):

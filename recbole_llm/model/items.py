@@ -35,7 +35,8 @@ class Whitening:
         known_ND = vectors_ID[present_I].double()
         mean_D = known_ND.mean(0)
         blocks = [
-            _axes(block_NG, max(size // groups, 1), power, zca) for block_NG in (known_ND - mean_D).chunk(groups, 1)
+            _axes(block_NG, max(size // groups, 1), power, zca)
+            for block_NG in (known_ND - mean_D).chunk(groups, 1)
         ]
         return cls(mean_D.float(), torch.block_diag(*blocks).float())
 
@@ -120,7 +121,9 @@ class TextView(nn.Module):
         for f, field in enumerate(aligned):
             for v, whitening in enumerate(self.views[f]):
                 table_IW = getattr(self, f"table_{f}_{v}")
-                new_NW = whitening(torch.as_tensor(field.vectors), torch.as_tensor(field.present)).to(table_IW.device)
+                new_NW = whitening(torch.as_tensor(field.vectors), torch.as_tensor(field.present)).to(
+                    table_IW.device
+                )
                 extended_IW = torch.cat([table_IW.data, new_NW])
                 is_weight = isinstance(table_IW, nn.Parameter)
                 setattr(self, f"table_{f}_{v}", nn.Parameter(extended_IW) if is_weight else extended_IW)

@@ -91,7 +91,9 @@ class LLMSeqRec(VectorRecommender):
         )
         views = self._views(dataset) if s.fusion != "id_only" else None
         if s.fusion == "nullspace":
-            self.register_buffer("row_space", start_from_text(views, size - size // 2, std=1.0), persistent=False)
+            self.register_buffer(
+                "row_space", start_from_text(views, size - size // 2, std=1.0), persistent=False
+            )
         elif views:
             self.text = TextView(views, size, s.n_experts, s.adaptor_dropout, s.text_trainable)
         if s.fusion == "gate":

@@ -71,9 +71,10 @@ def sampled_softmax(user_TH, item_IH, target_T, negative_K):
 
 
 def generalised_bce(user_TH, item_IH, target_T, negative_K, *, calibration):
-    """gBCE with shared negatives: the positive's log-sigmoid is weighted by beta; ``calibration`` is the paper's t.
+    """Binary cross-entropy calibrated for sampling (gBCE), with negatives shared by the batch.
 
-    beta = a (t (1 - 1/a) + 1/a) with a = K / (I - 1 candidates but the positive), eq. (12) of the paper; t = 0 is BCE.
+    The positive's log-sigmoid is weighted by beta = a (t (1 - 1/a) + 1/a), eq. (12) of the paper, with a the share of
+    the other items that were drawn and t the ``calibration``; t = 0 is BCE.
     """
     rate = len(negative_K) / (len(item_IH) - 2)
     beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
@@ -84,7 +85,7 @@ def generalised_bce(user_TH, item_IH, target_T, negative_K, *, calibration):
 
 
 def uniform_negatives(n_items, count, device):
-    """(K,) int64: distinct item ids drawn uniformly, padding left out; all items where ``count`` is at least as many."""
+    """(K,) int64: distinct item ids drawn uniformly, padding left out; all of them where ``count`` is larger."""
     return torch.randperm(n_items - 1, device=device)[: min(count, n_items - 1)] + 1
 
 

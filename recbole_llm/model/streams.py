@@ -1,5 +1,6 @@
-"""The two streams of LLM-ESR (https://arxiv.org/abs/2405.20646, section 3.3): item vectors and text vectors attend to
-each other before one encoder reads both.
+"""The two streams of LLM-ESR: item vectors and text vectors attend to each other before one encoder reads both.
+
+Qidong Liu et al., "LLM-ESR", NeurIPS 2024, https://arxiv.org/abs/2405.20646
 
 Shapes: T packed events, H hidden.
 """

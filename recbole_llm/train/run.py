@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import sys
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -41,6 +42,7 @@ class Outcome:
     curve: list
     seconds: float
     parameters: int
+    n_items: int
     ranks: object  # DataFrame of evaluation.ranks, or None where the protocol gives none
     texts: dict = field(default_factory=dict)
     peak_memory_gib: float = 0.0
@@ -55,10 +57,22 @@ def main(arguments=None):
     if "resume" in given:
         before = json.loads((Path(given["resume"]) / SETTINGS).read_text(encoding="utf-8"))
         given = before | given
+    return run(_complete(given))
+
+
+def _complete(given):
     missing = [key for key in ("model", "dataset") if key not in given]
     if missing:
         raise SettingError(f"--{' and --'.join(missing)} not given; e.g. --model=LLMSeqRec --dataset=ml-100k")
-    return run(given)
+    return given
+
+
+def embed(arguments=None):
+    """Make the text vectors of the run that the command line asks for; returns their manifests by field."""
+    given = _complete(read_arguments(sys.argv[1:] if arguments is None else arguments))
+    config = configure(given["model"], given, given.get("config_files", "").split())
+    train_data, _, _ = data_preparation(config, create_dataset(config))
+    return attach_text_vectors(config, train_data._dataset, config["device"])
 
 
 def run(given):
@@ -75,6 +89,8 @@ def run(given):
     if config["baseline"]:
         outcomes.append(train_and_test(configure_baseline(config, own), folder / "baseline", screen))
     report.write(folder, outcomes, manifest_of(config, outcomes))
+    if config["saved"] is False:
+        drop_weights(folder)
     screen.results(outcomes, folder)
     return folder
 
@@ -227,11 +243,22 @@ def test(trainer, test_data, config, screen, texts):
         best_epoch=best["epoch"],
         curve=trainer.curve,
         seconds=sum(entry["seconds"] for entry in trainer.curve),
+        n_items=dataset.item_num - 1,
         parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         ranks=ranks,
         texts=texts,
         peak_memory_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     )
+
+
+def drop_weights(folder):
+    """Remove all that is not the report; ``saved: False`` asks for it."""
+    for checkpoint in list(folder.rglob("checkpoint")):
+        shutil.rmtree(checkpoint)
+    for part in ("baseline", "refit"):
+        if (folder / part).is_dir():
+            (folder / part).rmdir()
+    (folder / SETTINGS).unlink()
 
 
 def folder_of(config):

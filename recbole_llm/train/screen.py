@@ -5,14 +5,16 @@ from time import perf_counter
 from rich.console import Console
 from rich.table import Table
 
-CONVENTIONS = {"unmasked": "history not masked (RecBole's)", "masked": "history masked (the literature's)"}
+CONVENTIONS = {"unmasked": "not masked (RecBole's)", "masked": "masked (the literature's)"}
 
 
 class Screen:
     """Writes to the terminal; ``folder`` is where the run lies."""
 
     def __init__(self, folder, console=None):
-        self.folder, self.console = folder, console or Console(soft_wrap=True, highlight=False)
+        self.folder, self.console = folder, console or Console(highlight=False)
+        if not self.console.is_terminal:
+            self.console.width = 160  # a log has no width; a table should not be folded
 
     def begin(self, trainer, train_data):
         """Say what is trained on what."""
@@ -27,15 +29,14 @@ class Screen:
     def epoch(self, trainer, epoch):
         """One line: loss, the validation's metric, whether it is the best so far, and how long it may still take."""
         entry, metric = trainer.curve[-1], trainer.valid_metric
-        best = (
-            "best so far"
-            if trainer.cur_step == 0
-            else f"{trainer.cur_step} of {trainer.stopping_step + 1} without a better"
-        )
         spent = perf_counter() - self.started
         left = spent / (epoch + 1 - self.first_epoch) * (trainer.epochs - epoch - 1)
+        found = "not validated"
+        if metric in entry:
+            patience = f"{trainer.cur_step} of {trainer.stopping_step + 1} without a better one"
+            found = f"{metric} {entry[metric]:.4f}  {patience if trainer.cur_step else 'the best so far'}"
         self.console.print(
-            f"  epoch {epoch:>3}  loss {entry['loss']:.4f}  {metric} {entry[metric]:.4f}  {best:<24} "
+            f"  epoch {epoch:>3}  loss {entry['loss']:.4f}  {found:<44} "
             f"{entry['seconds']:.1f} s an epoch, at most {_clock(left)} left"
         )
 
@@ -50,10 +51,10 @@ class Screen:
         """The test metrics of every outcome under both conventions, and where the report is."""
         table = Table(title="Test part, every item ranked")
         table.add_column("model")
-        table.add_column("convention")
+        table.add_column("history")
         names = list(outcomes[0].test.unmasked)
         for name in names:
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True)
         for outcome in outcomes:
             for kind, convention in CONVENTIONS.items():
                 found = getattr(outcome.test, kind)

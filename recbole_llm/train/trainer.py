@@ -17,8 +17,10 @@ import torch
 from recbole.evaluator import Collector
 from recbole.trainer import Trainer
 from recbole.utils import get_trainer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
+from ..compat.plain import plain as plain_value
+from ..compat.plain import restored
 from ..data.dataset import ROW_END
 from ..evaluation.ranks import RankTable, masked, ranks_of
 from ..model import checkpoint
@@ -47,12 +49,14 @@ class RankingTrainer(Trainer):
         self.saved_model_file = str(self.folder / BEST)
         self.averaged = None
         if config["average_decay"]:
-            self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config["average_decay"]))
+            self.averaged = AveragedModel(model, multi_avg_fn=moving_average(config["average_decay"]))
             self.optimizer.register_step_post_hook(lambda *_: self.averaged.update_parameters(self.model))
         self.steps = 0
         self.optimizer.register_step_pre_hook(self._warm_up)
         self.curve = []  # one dict an epoch: loss, seconds, and the validation's metrics where it was validated
-        self.on_epoch = lambda epoch: None  # called after every validation, when best and last are written
+        self.on_epoch = lambda epoch: (
+            None
+        )  # called after every validation, or every epoch where there is none
         self._resumed, self._collectors = None, None
 
     def _build_optimizer(self, **kwargs):
@@ -67,6 +71,9 @@ class RankingTrainer(Trainer):
     ):
         """RecBole's ``fit``; what was learnt up to the last validation is kept in ``last.safetensors``."""
         self.train_data = train_data
+        self.validates = self.eval_step > 0 and bool(valid_data)
+        if self.finished:
+            return self.best_valid_score, self.best_valid_result
         if self._resumed is not None:
             self._restore_randomness(*self._resumed)
 
@@ -78,6 +85,13 @@ class RankingTrainer(Trainer):
                 callback_fn(epoch, score)
 
         return super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
+
+    @property
+    def finished(self):
+        """Whether a resumed training had already come to its end."""
+        return 0 < self.start_epoch and (
+            self.start_epoch >= self.epochs or self.cur_step > self.stopping_step
+        )
 
     def _warm_up(self, optimizer, *_):
         """Let the learning rate rise linearly over the first ``warmup_steps`` steps."""
@@ -158,19 +172,22 @@ class RankingTrainer(Trainer):
     def load_best(self, model_file=None):
         """Load the best weights of this run, or those of ``model_file``, into the model."""
         tensors, facts = checkpoint.load(model_file or self.saved_model_file)
+        other = restored(checkpoint.lower(facts["other_parameter"], tensors))
         self.model.load_state_dict(tensors)
-        self.model.load_other_parameter(facts["other_parameter"])
+        self.model.load_other_parameter(other)
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         evaluated = self.model if self.averaged is None else self.averaged.module
+        tensors = dict(evaluated.state_dict())
+        other = plain_value(self.model.other_parameter(), "other_parameter")
         facts = {
             "model": self.config["model"],
             "epoch": epoch,
             "best_valid_score": float(self.best_valid_score),
-            "other_parameter": self.model.other_parameter(),
+            "other_parameter": checkpoint.lift(other, "<other>", tensors),
             "settings": plain(self.config.final_config_dict),
         }
-        checkpoint.save(self.saved_model_file, evaluated.state_dict(), facts)
+        checkpoint.save(self.saved_model_file, tensors, facts)
 
     def save_progress(self, epoch):
         """Write all that the next epoch depends on, so that a resumed run gives what an uninterrupted one gives."""
@@ -213,6 +230,16 @@ class RankingTrainer(Trainer):
         torch.set_rng_state(states["torch"])
         self.train_data.generator.set_state(states["loader"])
         np.random.set_state(("MT19937", states["numpy"].numpy().astype(np.uint32), *numpy_place))
+
+
+def moving_average(decay):
+    """How ``AveragedModel`` takes in new weights: by ``decay``, and faster at first, so that the start is forgotten."""
+
+    @torch.no_grad()
+    def take_in(averaged, current, count):
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + float(count)) / (10 + float(count))))
+
+    return take_in
 
 
 def trainer_for(config, model):

@@ -15,12 +15,19 @@ from recbole_llm.train.run import configure, create_dataset
 
 def write(folder, rows, columns="user_id:token\titem_id:token\ttimestamp:float"):
     (folder / "shop").mkdir(parents=True, exist_ok=True)
-    (folder / "shop" / "shop.inter").write_text("\n".join([columns, *("\t".join(map(str, r)) for r in rows)]) + "\n")
+    (folder / "shop" / "shop.inter").write_text(
+        "\n".join([columns, *("\t".join(map(str, r)) for r in rows)]) + "\n"
+    )
 
 
 def loaders(folder, dataset_class=create_dataset, **keys):
     given = {"model": "SASRec", "dataset": "shop", "data_path": str(folder), "MAX_ITEM_LIST_LENGTH": 4}
-    given |= {"train_neg_sample_args": "None", "train_batch_size": 3, "eval_batch_size": 5, "show_progress": False}
+    given |= {
+        "train_neg_sample_args": "None",
+        "train_batch_size": 3,
+        "eval_batch_size": 5,
+        "show_progress": False,
+    }
     config = configure("SASRec", given | keys)
     config["checkpoint_dir"] = str(folder / "saved")
     init_seed(3, True)
@@ -46,7 +53,9 @@ def events(draw):
     rows = []
     for user, count in enumerate(counts):
         times = draw(st.permutations(range(count)))
-        rows += [(f"u{user}", f"i{draw(st.integers(0, 6))}", 10 + time, draw(st.integers(1, 5))) for time in times]
+        rows += [
+            (f"u{user}", f"i{draw(st.integers(0, 6))}", 10 + time, draw(st.integers(1, 5))) for time in times
+        ]
     return draw(st.permutations(rows))
 
 
@@ -89,7 +98,9 @@ def test_times_that_float32_cannot_tell_apart_keep_their_order(tmp_path):
     dataset = train._dataset
     names = dataset.id2token("item_id", dataset.events["item_id"])
     assert list(names) == ["i9", "i8", "i7", "i6", "i5", "i4"]
-    assert next(iter(test))[0][ELAPSED].tolist() == [[0, 1, 2, 9]]  # the last 4 of 5 events, from the second on
+    assert next(iter(test))[0][ELAPSED].tolist() == [
+        [0, 1, 2, 9]
+    ]  # the last 4 of 5 events, from the second on
 
 
 def test_events_at_one_time_keep_the_order_of_the_file(tmp_path):
@@ -100,7 +111,9 @@ def test_events_at_one_time_keep_the_order_of_the_file(tmp_path):
 
 
 def test_a_dense_batch_by_hand(tmp_path):
-    write(tmp_path, [("u", f"i{k}", 10 * k) for k in range(1, 9)])  # i8 is the test item, i7 the validation item
+    write(
+        tmp_path, [("u", f"i{k}", 10 * k) for k in range(1, 9)]
+    )  # i8 is the test item, i7 the validation item
     train = loaders(tmp_path, train_rows="dense", window_shift=False)[0]
     rows = train._dataset[np.arange(2)]
     tokens = train._dataset.field2id_token["item_id"]

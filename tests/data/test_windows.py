@@ -1,4 +1,4 @@
-"""Every training target is in exactly one window; windows are as few as can be and never reach beyond the training part."""
+"""Every training target is in one window; windows are as few as can be and stay in the training part."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,9 @@ def world(lengths, held_out):
     """Training targets and the first place of each place's user, for users with these numbers of events."""
     starts = np.r_[0, np.cumsum(lengths)[:-1]]
     user_start = np.repeat(starts, lengths)
-    ends = [np.arange(s + 1, s + n - held_out) for s, n in zip(starts, lengths, strict=True) if n - held_out > 1]
+    ends = [
+        np.arange(s + 1, s + n - held_out) for s, n in zip(starts, lengths, strict=True) if n - held_out > 1
+    ]
     return np.concatenate(ends or [np.empty(0, int)]), user_start
 
 

@@ -82,7 +82,9 @@ def test_an_event_depends_on_itself_and_the_past_alone(variant):
     after = encoder(events, layout, elapsed)
     assert torch.allclose(before[:3], after[:3], atol=1e-6)
     assert torch.allclose(before[5:], after[5:], atol=1e-6), "another user's events changed"
-    assert (before[3:5] - after[3:5]).abs().amax(1).min() > 1e-4, "the changed event and those after it must move"
+    assert (before[3:5] - after[3:5]).abs().amax(1).min() > 1e-4, (
+        "the changed event and those after it must move"
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)

@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from recbole_llm.model.items import ExpertAdaptor, FieldViews, PopularityGate, TextView, Whitening, start_from_text
+from recbole_llm.model.items import (
+    ExpertAdaptor,
+    FieldViews,
+    PopularityGate,
+    TextView,
+    Whitening,
+    start_from_text,
+)
 from recbole_llm.text.artifact import AlignedVectors
 
 
@@ -25,7 +32,9 @@ def test_full_whitening_has_mean_zero_and_covariance_one():
 def test_power_zero_keeps_the_distances():
     vectors, present = correlated()
     turned = Whitening.fit(vectors, present, 6, 0.0)(vectors, present)[present]
-    assert torch.allclose(torch.cdist(turned, turned), torch.cdist(vectors[present], vectors[present]), atol=1e-2)
+    assert torch.allclose(
+        torch.cdist(turned, turned), torch.cdist(vectors[present], vectors[present]), atol=1e-2
+    )
 
 
 def test_power_zero_drops_the_axes_of_least_spread():

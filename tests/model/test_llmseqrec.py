@@ -79,7 +79,8 @@ def test_the_plain_variant_is_recboles_sasrec(folder):
         "sequence.norm.bias": "LayerNorm.bias",
     }
     weights = {
-        name: theirs.state_dict()[names.get(name, name.removeprefix("sequence."))] for name in ours.model.state_dict()
+        name: theirs.state_dict()[names.get(name, name.removeprefix("sequence."))]
+        for name in ours.model.state_dict()
     }
     ours.model.load_state_dict(weights)
     ours.model.eval()
@@ -119,11 +120,15 @@ def test_a_new_item_is_ranked_by_its_text_without_training(folder):
     world.model.train()
     world.model.eval()
     dataset = world.train._dataset
-    twin = {f: AlignedVectors(v.vectors[[twin_of]], v.present[[twin_of]]) for f, v in dataset.text_vectors.items()}
+    twin = {
+        f: AlignedVectors(v.vectors[[twin_of]], v.present[[twin_of]]) for f, v in dataset.text_vectors.items()
+    }
     assert list(world.model.add_items(twin)) == [N_ITEMS + 1]
     after = world.model.full_sort_predict(batch)
     assert after.shape == (len(batch), N_ITEMS + 2)
-    assert torch.allclose(after[:, -1], after[:, twin_of], atol=1e-4), "the same text, both unseen: the same score"
+    assert torch.allclose(after[:, -1], after[:, twin_of], atol=1e-4), (
+        "the same text, both unseen: the same score"
+    )
     old = [item for item in range(N_ITEMS + 1) if item != twin_of]
     history_without_it = ~(batch["item_id_list"] == twin_of).any(1)
     assert history_without_it.any()
@@ -132,7 +137,9 @@ def test_a_new_item_is_ranked_by_its_text_without_training(folder):
 
 def test_new_items_need_a_fusion_that_can_do_without_own_vectors(folder):
     world = house(folder, fusion="sum")
-    with pytest.raises(SettingError, match="fusion: sum scores an item by a vector of its own.*gate or text_only"):
+    with pytest.raises(
+        SettingError, match="fusion: sum scores an item by a vector of its own.*gate or text_only"
+    ):
         world.model.add_items({"title": token_vectors(["new"])})
 
 
@@ -191,7 +198,9 @@ def test_similar_users_are_those_who_read_alike(folder):
     history, length, drawn = near.draw(torch.tensor([1, 2]))
     assert drawn == 3 and history.shape == (6, 8) and length.min() >= 1
     vectors = torch.as_tensor(world.train._dataset.text_vectors["title"].vectors)
-    mean = torch.stack([vectors[row[: int(n)]].mean(0) for row, n in zip(near.item_seq_UL, near.length_U, strict=True)])
+    mean = torch.stack(
+        [vectors[row[: int(n)]].mean(0) for row, n in zip(near.item_seq_UL, near.length_U, strict=True)]
+    )
     likeness = torch.cosine_similarity(mean[1][None], mean)
     nearest = int(near.similar_UP[1, 0])
     assert likeness[nearest] >= likeness[[user for user in range(2, 41)]].max() - 1e-5

@@ -25,7 +25,12 @@ def naive_full_softmax(user, item, target):
 
 
 @settings(max_examples=25, deadline=None)
-@given(n_targets=st.integers(1, 40), n_items=st.integers(3, 30), chunk=st.integers(1, 50), seed=st.integers(0, 99))
+@given(
+    n_targets=st.integers(1, 40),
+    n_items=st.integers(3, 30),
+    chunk=st.integers(1, 50),
+    seed=st.integers(0, 99),
+)
 def test_full_softmax_in_chunks_is_the_naive_one(n_targets, n_items, chunk, seed):
     whole, losses.CHUNK = losses.CHUNK, chunk
     try:
@@ -75,7 +80,9 @@ def test_gbce_without_calibration_is_bce():
 def test_gbce_fully_calibrated_weighs_the_positive_by_the_sampling_rate():
     user, item = torch.zeros(1, 2), torch.zeros(12, 2)  # every score 0, every log-sigmoid -log 2
     found = losses.generalised_bce(user, item, torch.tensor([1]), torch.tensor([2, 3]), calibration=1.0)
-    assert found.item() == pytest.approx(math.log(2) * (2 / 10 + 2) / 3, abs=1e-6)  # beta = 2 negatives / 10 items
+    assert found.item() == pytest.approx(
+        math.log(2) * (2 / 10 + 2) / 3, abs=1e-6
+    )  # beta = 2 negatives / 10 items
 
 
 def test_negatives_are_distinct_real_items():
@@ -94,7 +101,9 @@ def test_alignment_of_orthogonal_views_by_hand():
 def test_decorrelation_is_zero_for_equal_uncorrelated_views():
     view = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     assert losses.decorrelation(view, view).item() == pytest.approx(0.0, abs=1e-5)
-    assert losses.decorrelation(view, -view).item() == pytest.approx(8.0, abs=1e-4)  # each diagonal -1: (-2)^2 twice
+    assert losses.decorrelation(view, -view).item() == pytest.approx(
+        8.0, abs=1e-4
+    )  # each diagonal -1: (-2)^2 twice
 
 
 def test_the_temperature_stays_within_its_bounds():

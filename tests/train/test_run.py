@@ -1,0 +1,199 @@
+"""The road from a name to a report, walked whole on a small shop; and what it says when it cannot go on."""
+
+import json
+
+import pandas as pd
+import pytest
+from carousel import TINY, write_carousel
+
+from recbole_llm import cli
+from recbole_llm.train import run as road
+
+SMALL = {**TINY, "epochs": "2", "eval_step": "1", "text_encoder": "", "text_compute_dtype": "float32"}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """The carousel, a tiny encoder for its titles, and one finished run with a baseline and a refit."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = write_carousel(tmp_path_factory.mktemp("shop"))
+    encoder = folder / "encoder"
+    letters = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz0123456789"]
+    words = [*letters, *(f"##{c}" for c in letters[5:])]
+    encoder.mkdir()
+    (encoder / "vocab.txt").write_text("\n".join(words) + "\n")
+    BertTokenizerFast(vocab=str(encoder / "vocab.txt")).save_pretrained(encoder)
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertModel(BertConfig(vocab_size=len(words), **size)).save_pretrained(encoder)
+    return folder
+
+
+def given(shop, **keys):
+    places = {"data_path": shop, "artifact_path": shop / "artifacts", "run_path": shop / "runs"}
+    named = {"model": "LLMSeqRec", "dataset": "carousel", **SMALL, **places, "text_encoder": shop / "encoder"}
+    return [f"--{key}={value}" for key, value in (named | keys).items()]
+
+
+@pytest.fixture(scope="module")
+def finished(shop):
+    return road.main(given(shop, run_name="whole", baseline="SASRec", refit=True))
+
+
+def test_a_run_leaves_all_that_its_report_promises(finished):
+    left = {path.name for path in finished.iterdir()}
+    assert {
+        "settings.json",
+        "metrics.json",
+        "report.md",
+        "ranks.parquet",
+        "manifest.json",
+        "checkpoint",
+    } <= left
+    assert (finished / "checkpoint" / "best.safetensors").is_file()
+    assert not list(finished.rglob("*.partial"))
+
+
+def test_the_metrics_stand_under_both_conventions(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    text = json.dumps(metrics)
+    assert "LLMSeqRec" in text and "SASRec" in text and "refit on training + validation" in text
+    assert "history not masked" in text and "history masked" in text
+
+
+def test_there_is_one_rank_per_user(finished):
+    ranks = pd.read_parquet(finished / "ranks.parquet")
+    assert list(ranks) == ["user", "item", "rank", "rank_masked", "train_count", "history_length"]
+    assert len(ranks) == 40 == ranks["user"].nunique()
+
+
+def test_a_second_run_makes_no_text_vectors_anew_and_has_the_same_ranks(shop, finished, monkeypatch):
+    monkeypatch.setattr("recbole_llm.text.artifact.encode_texts", None)  # would fail if it were called
+    again = road.main(given(shop, run_name="twin"))
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(finished / "ranks.parquet"), pd.read_parquet(again / "ranks.parquet")
+    )
+
+
+def test_nothing_but_the_report_stays_where_saving_is_off(shop):
+    folder = road.main(given(shop, run_name="unsaved", saved=False))
+    assert (folder / "report.md").is_file() and (folder / "metrics.json").is_file()
+    assert not list(folder.rglob("*.safetensors")) and not list(folder.rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "BERT4Rec", "Pop", "BPR", "EASE", "ItemKNN"])
+def test_recboles_models_take_the_same_road(shop, model):
+    small = {"epochs": "1", "show_progress": "False", "topk": "[3]", "valid_metric": "NDCG@3"}
+    sizes = (
+        {}
+        if model in ("Pop", "BPR", "EASE", "ItemKNN")
+        else {"MAX_ITEM_LIST_LENGTH": "8", "hidden_size": "16"}
+    )
+    write_carousel(
+        shop, n_items=40, name="wide"
+    )  # nobody has seen everything, so that negatives can be drawn
+    keys = {"model": model, "dataset": "wide", "data_path": shop, "run_path": shop / "runs", **small, **sizes}
+    folder = road.main([f"--{key}={value}" for key, value in keys.items()])
+    assert model in (folder / "report.md").read_text()
+
+
+def test_recboles_causal_models_can_be_trained_on_dense_rows(shop):
+    small = {
+        "epochs": "30",
+        "eval_step": "30",
+        "topk": "[1]",
+        "valid_metric": "NDCG@1",
+        "show_progress": "False",
+    }
+    keys = {
+        "dataset": "carousel",
+        "data_path": shop,
+        "run_path": shop / "runs",
+        "train_rows": "dense",
+        **small,
+    }
+    keys |= {"MAX_ITEM_LIST_LENGTH": "8", "train_batch_size": "16", "learning_rate": "0.01"}
+    for model, sizes in (
+        ("SASRec", {"hidden_size": 16, "inner_size": 32}),
+        ("GRU4Rec", {"embedding_size": 16}),
+    ):
+        folder = road.main(
+            [f"--{k}={v}" for k, v in (keys | sizes | {"model": model, "run_name": model}).items()]
+        )
+        ranks = pd.read_parquet(folder / "ranks.parquet")
+        assert (ranks["rank"] == 1).mean() > 0.8, model
+
+
+def test_a_run_that_was_interrupted_goes_on_and_ends_the_same(shop, finished, monkeypatch, capsys):
+    whole = road.main(given(shop, run_name="straight", epochs=4))
+    epoch = road.Screen.epoch
+
+    def interrupting(self, trainer, number):
+        epoch(self, trainer, number)
+        if number == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(road.Screen, "epoch", interrupting)
+        road.main(given(shop, run_name="stopped", epochs=4))
+    assert "--resume=" in capsys.readouterr().out
+    assert (shop / "runs" / "stopped" / "checkpoint" / "best.safetensors").is_file()
+    resumed = road.main([f"--resume={shop / 'runs' / 'stopped'}"])
+    pd.testing.assert_frame_equal(*(pd.read_parquet(folder / "ranks.parquet") for folder in (whole, resumed)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--model=LLMSeqRec"],
+            "SettingError: --dataset not given; e.g. --model=LLMSeqRec --dataset=ml-100k",
+        ),
+        (["--model=LLMSeqRek", "--dataset=ml-100k"], "no model is called LLMSeqRek; did you mean LLMSeqRec?"),
+        (["--model=LLMSeqRec", "--dataset=ml-100k", "--drpout=1"], "key `drpout`; did you mean `dropout`?"),
+        (
+            ["--model=LLMSeqRec", "--dataset=nothing-like-it"],
+            "PrepError: nothing-like-it is none of the data sets",
+        ),
+    ],
+)
+def test_errors_are_one_sentence(arguments, message, capsys, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        cli.train([*arguments, f"--data_path={tmp_path}", f"--run_path={tmp_path}"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said and "Traceback" not in said
+
+
+def test_reviews_of_training_interactions_alone_are_read(tmp_path):
+    from carousel import house
+
+    from recbole_llm.data.texts import training_reviews
+
+    folder = write_carousel(tmp_path, n_users=1)
+    path = folder / "carousel" / "carousel.inter"
+    rows = path.read_text().splitlines()
+    header = rows[0] + "\treview:token_seq\thelpful:float"
+    path.write_text(
+        "\n".join([header, *(f"{row}\tsaid in row {n}\t{n}" for n, row in enumerate(rows[1:]))]) + "\n"
+    )
+    world = house(folder)
+    reviews = training_reviews(world.config, world.train._dataset)
+    read = sorted(int(text.split()[-1]) for texts in reviews.values() for text, _ in texts)
+    assert read == list(range(len(rows) - 1 - 2)), "all rows but the validation and the test one"
+
+
+def test_embedding_alone_makes_the_vectors_that_training_takes(shop, finished):
+    manifests = road.embed(given(shop))
+    assert manifests["title"]["items_with_text"] == 17
+    assert manifests["title"]["key"] in (finished / "manifest.json").read_text()
+
+
+def test_preparing_alone_says_where_the_files_are(shop, capsys):
+    cli.prep(["--dataset=carousel", f"--data_path={shop}"])
+    assert capsys.readouterr().out.strip().endswith("carousel")
+    with pytest.raises(SystemExit):
+        cli.prep(["--dataset=carousel", "--epochs=3"])
+    assert (
+        "prep takes --dataset, --raw_path and --data_path, found dataset, epochs" in capsys.readouterr().err
+    )
