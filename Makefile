@@ -6,9 +6,11 @@ MODEL ?= LLMSeqRec
 DATASET ?= ml-100k
 ARGS ?=
 
-# Without a GPU the CPU build of torch does, at a tenth of the download; PyTorch's own index has it under the same version.
+# Without a GPU the CPU build of torch does, at a tenth of the download; where PyTorch's own index, which has it, cannot
+# be reached, pip takes what the usual one has.
 TORCH := torch==2.13.0
-TORCH_INDEX := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu)
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
 .PHONY: run setup test test-all lint bench clean
 run: setup
@@ -19,9 +21,10 @@ setup: $(VENV)/ready
 $(VENV)/ready: setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 to 3.13 is needed, found " + sys.version.split()[0] + "; set PYTHON=python3.11" if not (3, 11) <= sys.version_info[:2] <= (3, 13) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 20 $(TORCH) $(TORCH_INDEX)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps recbole==1.2.1
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	if ! command -v nvidia-smi >/dev/null && $(PYTHON) -c 'from urllib.request import urlopen; urlopen("$(CPU_INDEX)/torch/", timeout=10)' 2>/dev/null; \
+	then $(PIP) $(TORCH) --extra-index-url $(CPU_INDEX); else $(PIP) $(TORCH); fi
+	$(PIP) --no-deps recbole==1.2.1
+	$(PIP) -c constraints.txt -e '.[test]'
 	touch $@
 
 test: setup lint
