@@ -114,6 +114,8 @@ class LLMSeqRec(VectorRecommender):
         self.text_fingerprints = dict(dataset.text_fingerprints) if views else {}
         self.epoch = 0  # set by the trainer; ramps `lambda_feat` in
         self._start_weights(views)
+        if s.fusion == "text_only" and not (s.lambda_align or s.lambda_feat):
+            self.item_embedding.requires_grad_(False)  # nothing reads it
 
     def _views(self, dataset):
         s = self.settings

@@ -20,8 +20,10 @@ PLAIN = {
 }
 SWITCHES = [
     *({"fusion": fusion} for fusion in ("gate", "sum", "concat", "text_only", "dual")),
-    {"fusion": "id_only", "lambda_align": 0.0},
-    {"fusion": "nullspace", "lambda_align": 0.0},
+    {"fusion": "id_only"},
+    {"fusion": "nullspace"},
+    {"fusion": "text_only", "lambda_align": 0.1},
+    {"lambda_align": 0.1, "id_dropout": 0.1},
     *({"loss": loss, "n_negatives": 5} for loss in ("ce", "ssm", "gbce", "bce")),
     *({"whiten": whiten} for whiten in ("none", "pca", "relaxed", "full", "ensemble")),
     {"whiten_groups": 2, "whiten_zca": True},
@@ -186,7 +188,7 @@ def test_the_context_of_earlier_texts_moves_the_gate(folder):
 def test_id_dropout_shows_the_text_alone(folder):
     world = house(folder, id_dropout=1.0)
     batch = next(iter(world.train))
-    world.model.calculate_loss(batch)[0].backward()
+    world.model.calculate_loss(batch).backward()
     assert world.model.item_embedding.weight.grad.abs().max() == 0
 
 
@@ -212,7 +214,7 @@ def test_similar_users_are_those_who_read_alike(folder):
         ({"hidden_size": 15}, "hidden_size 15 must be a multiple of n_heads 2"),
         ({"hidden_size": 6, "position": "rotary"}, "even head size, but 6 / 2 is odd"),
         ({"encoder": "sasrec", "time_mode": "bias"}, "set position: learned, time_mode: none"),
-        ({"fusion": "id_only"}, "fusion: id_only has no text vectors to align"),
+        ({"fusion": "id_only", "lambda_align": 0.1}, "fusion: id_only has no text vectors to align"),
         ({"fusion": "sum", "ctx_gate": True}, "but fusion is sum; set ctx_gate: False"),
         ({"lambda_sd": 0.1}, "needs train_rows: prefix, found dense"),
         ({"fusion": "gat"}, "`fusion` is 'gat', expected one of gate, sum"),
