@@ -85,14 +85,12 @@ class LLMSeqRec(VectorRecommender):
         s = self.settings
         _check(s, self.dense)
         size = s.hidden_size
-        self.id_size = size // 2 if s.fusion == "nullspace" else size
-        self.item_embedding = nn.Embedding(
-            self.n_items, size // 2 if s.fusion == "nullspace" else size, padding_idx=0
-        )
+        own_size = size // 2 if s.fusion == "nullspace" else size
+        self.item_embedding = nn.Embedding(self.n_items, own_size, padding_idx=0)
         views = self._views(dataset) if s.fusion != "id_only" else None
         if s.fusion == "nullspace":
             self.register_buffer(
-                "row_space", start_from_text(views, size - size // 2, std=1.0), persistent=False
+                "row_space", start_from_text(views, size - own_size, std=1.0), persistent=False
             )
         elif views:
             self.text = TextView(views, size, s.n_experts, s.adaptor_dropout, s.text_trainable)

@@ -86,7 +86,7 @@ def run(given):
     outcomes = [train_and_test(config, folder, screen)]
     if config["refit"]:
         outcomes.append(refit(own, files, outcomes[0], folder, screen))
-    if config["baseline"]:
+    if config["baseline"] and config["baseline"] != config["model"]:
         outcomes.append(train_and_test(configure_baseline(config, own), folder / "baseline", screen))
     report.write(folder, outcomes, manifest_of(config, outcomes))
     if config["saved"] is False:
@@ -110,7 +110,7 @@ def configure(model_name, given, files=()):
     if config["device_threads"]:
         torch.set_num_threads(config["device_threads"])
     # RecBole points ml-100k at its own wheel; whatever the data set, ours lies in <data_path>/<name>
-    home = Path(given.get("data_path") or "dataset")
+    home = Path(config.external_config_dict.get("data_path") or "dataset")
     config["data_path"] = str(prepare(config["dataset"], config["raw_path"], home))
     config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty()
     return config
@@ -119,36 +119,10 @@ def configure(model_name, given, files=()):
 def configure_baseline(config, given):
     """The configuration of the model that ``baseline`` names: same data, size, rows, optimiser and stopping."""
     same = (
-        *(
-            "train_rows",
-            "train_batch_size",
-            "epochs",
-            "eval_step",
-            "stopping_step",
-            "learner",
-            "learning_rate",
-        ),
-        *(
-            "weight_decay",
-            "average_decay",
-            "warmup_steps",
-            "eval_batch_size",
-            "metrics",
-            "topk",
-            "valid_metric",
-        ),
-        *(
-            "mask_history",
-            "seed",
-            "MAX_ITEM_LIST_LENGTH",
-            "n_layers",
-            "n_heads",
-            "hidden_size",
-            "saved",
-            "window_shift",
-        ),
-        *("artifact_path", "raw_path", "data_path", "eval_args", "device_threads", "show_progress", "gpu_id"),
-    )
+        "train_rows train_batch_size window_shift epochs eval_step stopping_step learner learning_rate weight_decay "
+        "average_decay warmup_steps hidden_size n_layers n_heads MAX_ITEM_LIST_LENGTH seed eval_args eval_batch_size "
+        "mask_history metrics topk valid_metric saved show_progress device_threads gpu_id raw_path artifact_path"
+    ).split()
     shared = {key: given.get(key, config[key]) for key in same if key in given or key in config}
     shared |= {
         "data_path": given.get("data_path"),

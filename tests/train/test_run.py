@@ -97,6 +97,14 @@ def test_recboles_models_take_the_same_road(shop, model):
     assert model in (folder / "report.md").read_text()
 
 
+def test_a_refit_takes_as_many_epochs_as_were_best_and_says_how_it_goes(shop, capsys):
+    folder = road.main(given(shop, run_name="refitted", refit=True, epochs=3))
+    first, again = json.loads((folder / "metrics.json").read_text())["outcomes"]
+    assert again["name"] == "LLMSeqRec (refit on training + validation)"
+    said = capsys.readouterr().out
+    assert said.count("not validated") == first["best_epoch"] + 1 == again["best_epoch"] + 1
+
+
 def test_recboles_causal_models_can_be_trained_on_dense_rows(shop):
     small = {
         "epochs": "30",
