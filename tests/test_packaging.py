@@ -30,7 +30,10 @@ def test_the_version_stands_in_two_places_and_is_one():
 
 def test_every_requirement_has_its_tested_version():
     pinned = {line.partition("==")[0].lower() for line in (HOME / "constraints.txt").read_text().splitlines()}
-    asked = [*setup()["options"]["install_requires"].split(), *setup()["options.extras_require"]["test"].split()]
+    asked = [
+        *setup()["options"]["install_requires"].split(),
+        *setup()["options.extras_require"]["test"].split(),
+    ]
     names = {name.split(">")[0].split("=")[0].split("<")[0].split("[")[0].lower() for name in asked}
     assert names <= pinned, names - pinned
 

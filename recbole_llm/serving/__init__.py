@@ -1,0 +1,1 @@
+"""What a trained model says to a user: recommendations and why."""
