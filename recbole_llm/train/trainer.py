@@ -28,6 +28,7 @@ from ..evaluation.ranks import RankTable, masked, ranks_of
 from ..model import checkpoint
 
 BEST, LAST = "best.safetensors", "last.safetensors"
+TIDY_EVERY = 20  # steps between two hand-backs of freed memory
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class RankingTrainer(Trainer):
             self.optimizer.register_step_post_hook(lambda *_: self.averaged.update_parameters(self.model))
         self.steps = 0
         self.optimizer.register_step_pre_hook(self._warm_up)
+        self.optimizer.register_step_post_hook(self._tidy)
         self.curve = []  # one dict an epoch: loss, seconds, and the validation's metrics where it was validated
         self.on_epoch = lambda epoch: (
             None
@@ -102,6 +104,10 @@ class RankingTrainer(Trainer):
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate * self.steps / self.config["warmup_steps"]
 
+    def _tidy(self, *_):
+        if self.steps % TIDY_EVERY == 0:
+            return_free_memory()
+
     def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
         windows = getattr(train_data._dataset, "windows", None)
         if windows is not None:
@@ -113,7 +119,6 @@ class RankingTrainer(Trainer):
         self.curve.append(
             {"epoch": epoch_idx, "loss": total / len(train_data), "seconds": perf_counter() - started}
         )
-        return_free_memory()
         if not self.validates:
             self.on_epoch(epoch_idx)
         return loss
@@ -256,8 +261,8 @@ def trainer_for(config, model):
 def return_free_memory():
     """Hand freed memory back to the system where the C library is glibc; elsewhere do nothing.
 
-    The tensors of a step have other sizes every step; glibc keeps the gaps, and ml-1m's process grew by half a
-    gigabyte an epoch with no tensor left behind.
+    The tensors of a step have other sizes every step; glibc keeps the gaps: ml-1m's process grew to
+    5.5 GiB within nine epochs with no tensor left behind.
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL("libc.so.6").malloc_trim(0)
