@@ -217,7 +217,7 @@ class LLMSeqRec(VectorRecommender):
 
     def encode(self, item_seq_BL, layout, elapsed_BL, next_elapsed_BL=None):
         """(T, H): for each event the vector that scores what comes next, the temperature included."""
-        input_TH = self.current_items()[layout.pack(item_seq_BL)]
+        input_TH = F.embedding(layout.pack(item_seq_BL), self.current_items())
         if self.settings.fusion == "gate" and self.context is not None:
             input_TH = self._read_in_context(layout, item_seq_BL)
         if self.gap is not None:
@@ -241,12 +241,12 @@ class LLMSeqRec(VectorRecommender):
         """(T, H): the input items, their gates moved by the mean text of what came before them (``ctx_gate``)."""
         id_IH, text_IH, _ = self.item_parts()
         item_T = layout.pack(item_seq_BL)
-        text_TH = text_IH[item_T]
+        text_TH = F.embedding(item_T, text_IH)
         before_BLH = layout.pad(text_TH).cumsum(1)
         mean_TH = (layout.pack(before_BLH) - text_TH) / layout.position_T.clamp(min=1)[:, None]
-        logit_TH = self.gate.logit(id_IH, text_IH)[item_T] + self.context(mean_TH)
+        logit_TH = F.embedding(item_T, self.gate.logit(id_IH, text_IH)) + self.context(mean_TH)
         gate_TH = self.gate.trust_I1[item_T] * torch.sigmoid(logit_TH)
-        return self.item_norm(gate_TH * id_IH[item_T] + (1 - gate_TH) * text_TH)
+        return self.item_norm(gate_TH * F.embedding(item_T, id_IH) + (1 - gate_TH) * text_TH)
 
     def _gap_vectors(self, layout, elapsed_BL):
         """(T, H): an embedding of the time since the event before; bucket 0 for the first."""

@@ -2,6 +2,9 @@
 
 All take ``user_TH`` (T, H), ``item_IH`` (I, H; row 0 is padding and never a candidate) and ``target_T`` (T,) item ids.
 
+Rows are taken by ``F.embedding``, not by indexing: the gradient of an indexed row is summed by atomic additions, in
+another order at every run, and two runs with one seed would differ in the last bits.
+
 Sources: sampled softmax with log Q correction: Yoshua Bengio and Jean-Sebastien Senecal, 2003; for ranking: Xinyang Yi
 et al., RecSys 2019. gBCE: Aleksandr Petrov and Craig Macdonald, "gSASRec", RecSys 2023, https://arxiv.org/abs/2308.07192
 
@@ -63,8 +66,8 @@ def sampled_softmax(user_TH, item_IH, target_T, negative_K):
 
     A negative that is the row's own target is taken out. Uniform negatives need no log Q correction: it is a constant.
     """
-    positive_T1 = (user_TH * item_IH[target_T]).sum(1, keepdim=True)
-    negative_TK = user_TH @ item_IH[negative_K].t()
+    positive_T1 = (user_TH * F.embedding(target_T, item_IH)).sum(1, keepdim=True)
+    negative_TK = user_TH @ F.embedding(negative_K, item_IH).t()
     negative_TK = negative_TK.masked_fill(negative_K == target_T[:, None], PADDING_LOGIT)
     logit = torch.cat([positive_T1, negative_TK], 1)
     return F.cross_entropy(logit, torch.zeros_like(target_T))
@@ -78,8 +81,8 @@ def generalised_bce(user_TH, item_IH, target_T, negative_K, *, calibration):
     """
     rate = len(negative_K) / (len(item_IH) - 2)
     beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
-    positive_T = (user_TH * item_IH[target_T]).sum(1)
-    negative_TK = user_TH @ item_IH[negative_K].t()
+    positive_T = (user_TH * F.embedding(target_T, item_IH)).sum(1)
+    negative_TK = user_TH @ F.embedding(negative_K, item_IH).t()
     lost_TK = F.logsigmoid(-negative_TK).masked_fill(negative_K == target_T[:, None], 0.0)
     return -(beta * F.logsigmoid(positive_T) + lost_TK.sum(1)).mean() / (len(negative_K) + 1)
 
