@@ -109,3 +109,21 @@ def test_decorrelation_is_zero_for_equal_uncorrelated_views():
 def test_the_temperature_stays_within_its_bounds():
     low, mid, high = (losses.temperature_of(torch.tensor(t).log()).item() for t in (1e-4, 0.07, 5.0))
     assert (low, mid, high) == pytest.approx((0.01, 0.07, 1.0))
+
+
+def test_gradients_are_bit_equal_from_run_to_run_on_several_threads():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        user, item, target = (t.float() if t.is_floating_point() else t for t in some(20_000, 50, 16))
+        item = item.detach().requires_grad_()
+        negatives = torch.arange(1, 20)
+        for loss in (
+            lambda: losses.sampled_softmax(user, item, target, negatives),
+            lambda: losses.generalised_bce(user, item, target, negatives, calibration=0.5),
+            lambda: losses.full_softmax(user, item, target),
+        ):
+            first, *others = (torch.autograd.grad(loss(), item)[0] for _ in range(4))
+            assert all(torch.equal(first, other) for other in others)
+    finally:
+        torch.set_num_threads(threads)
