@@ -98,15 +98,9 @@ def run(given):
 def configure(model_name, given, files=()):
     """The configuration of a run: the data prepared, the model's class found, every key checked."""
     model_class = get_model(model_name)
-    arguments, sys.argv = sys.argv, sys.argv[:1]  # RecBole's Config reads the command line by itself
-    try:
-        config = Config(
-            model_class, given["dataset"], list(files), {k: v for k, v in given.items() if v is not None}
-        )
-        if config["train_rows"] == "dense" and not issubclass(model_class, VectorRecommender):
-            config.model_class = dense(model_class)
-    finally:
-        sys.argv = arguments
+    config = _config(model_class, given["dataset"], files, {k: v for k, v in given.items() if v is not None})
+    if config["train_rows"] == "dense" and not issubclass(model_class, VectorRecommender):
+        config.model_class = dense(model_class)
     if config["device_threads"]:
         torch.set_num_threads(config["device_threads"])
     # RecBole points ml-100k at its own wheel; whatever the data set, ours lies in <data_path>/<name>
@@ -132,15 +126,15 @@ def configure_baseline(config, given):
     if config["inner_multiplier"]:  # SASRec's names for the same sizes
         shared |= {"inner_size": config["inner_multiplier"] * config["hidden_size"], "loss_type": "CE"}
         shared |= {"hidden_dropout_prob": config["dropout"], "attn_dropout_prob": config["attention_dropout"]}
-    known = set(configure_keys(config["baseline"], config["dataset"]))
+    known = _config(get_model(config["baseline"]), config["dataset"])._known_keys()
     return configure(config["baseline"], {key: value for key, value in shared.items() if key in known})
 
 
-def configure_keys(model_name, dataset):
-    """The keys that a model's configuration knows."""
+def _config(model_class, dataset, files=(), given=None):
+    """A ``Config`` of what it is given alone; RecBole's own would read the command line as well."""
     arguments, sys.argv = sys.argv, sys.argv[:1]
     try:
-        return Config(get_model(model_name), dataset)._known_keys()
+        return Config(model_class, dataset, list(files), given)
     finally:
         sys.argv = arguments
 
