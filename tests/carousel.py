@@ -20,7 +20,7 @@ TINY = {
     "adaptor_dropout": 0.0,
     "MAX_ITEM_LIST_LENGTH": 8,
     "train_batch_size": 16,
-    "loss_dtype": "float32",
+    "enable_amp": False,
     "learning_rate": 0.01,
     "text_fields": ["title"],
     "topk": [1, 3],

@@ -29,7 +29,6 @@ class VectorRecommender(SequentialRecommender):
         super().__init__(config, dataset)
         self.settings = settings
         self.dense = config["train_rows"] == "dense"
-        self.loss_dtype = getattr(torch, settings.loss_dtype)
         self._items = None  # see current_items
 
     @abstractmethod
@@ -72,7 +71,7 @@ class VectorRecommender(SequentialRecommender):
         """The loss named by ``loss``: ce (full softmax), ssm (sampled softmax), gbce or bce."""
         s, item_IH = self.settings, self.scored(self.current_items())
         if s.loss == "ce":
-            return losses.full_softmax(user_TH, item_IH, target_T, dtype=self.loss_dtype)
+            return losses.full_softmax(user_TH, item_IH, target_T)
         negative_K = losses.uniform_negatives(self.n_items, s.n_negatives, user_TH.device)
         if s.loss == "ssm":
             return losses.sampled_softmax(user_TH, item_IH, target_T, negative_K)

@@ -18,26 +18,34 @@ import torch.nn.functional as F
 from recbole.model.layers import TransformerEncoder
 from torch import nn
 
+from .dropout import Dropout
+
 TIME_BUCKETS = 64
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the packed events stand in the padded batch."""
+    """Where the packed events stand in the padded batch: history by history, the shortest first."""
 
     place_T: torch.Tensor  # place of each event among the B * L places of the padded batch
     position_T: torch.Tensor  # its position in its history, from 0
     last_B: torch.Tensor  # packed place of each history's last event
     batch: int
     length: int
+    parts: tuple = ()  # layouts of histories of like length, which together hold the packed events in their order
 
     @classmethod
-    def of(cls, length_B):
+    def of(cls, length_B, n_parts=4):
         """The layout of histories of these lengths (each at least 1), which stand at the left of their rows."""
-        longest = int(length_B.max())
+        length_B, order_B = length_B.sort(stable=True)
+        longest = int(length_B[-1])
         position_L = torch.arange(longest, device=length_B.device)
-        place_T = torch.nonzero((position_L < length_B[:, None]).flatten()).squeeze(1)
-        return cls(place_T, place_T % longest, length_B.cumsum(0) - 1, len(length_B), longest)
+        row_T, position_T = torch.nonzero(position_L < length_B[:, None], as_tuple=True)
+        last_B = torch.empty_like(order_B).index_copy_(0, order_B, length_B.cumsum(0) - 1)
+        parts = ()
+        if n_parts > 1:
+            parts = tuple(cls.of(part, n_parts=1) for part in length_B.tensor_split(n_parts) if len(part))
+        return cls(order_B[row_T] * longest + position_T, position_T, last_B, len(length_B), longest, parts)
 
     def pack(self, padded_BL):
         """(T, ...): the events of a padded (B, >= L, ...) tensor."""
@@ -112,10 +120,22 @@ class CausalAttention(nn.Module):
 
     def forward(self, x_TH, layout, bias=None, intervals=None):
         """(T, H); ``bias`` is added to the logits, ``intervals`` are TiSASRec's tables of keys and values."""
-        packed = self.query_key_value(x_TH).unflatten(1, (3, self.n_heads, -1))
-        query, key, value = layout.pad(packed).permute(2, 0, 3, 1, 4)  # each (B, A, L, K)
+        packed_T3AK = self.query_key_value(x_TH).unflatten(1, (3, self.n_heads, -1))
+        if x_TH.device.type == "cpu":
+            packed_T3AK = packed_T3AK.float()  # there the attention is slower in bfloat16
         if self.rotary:
-            query, key = _rotate(query), _rotate(key)
+            turned_T2AK = _rotate(packed_T3AK[:, :2], layout.position_T)
+            packed_T3AK = torch.cat([turned_T2AK, packed_T3AK[:, 2:]], 1)
+        if bias is not None or intervals is not None or not layout.parts:
+            return self.out(self._mix(packed_T3AK, layout, bias, intervals).flatten(1))
+        # histories of like length together: less padding is multiplied
+        packed = packed_T3AK.split([len(part.place_T) for part in layout.parts])
+        mixed = [self._mix(events, part) for events, part in zip(packed, layout.parts, strict=True)]
+        return self.out(torch.cat(mixed).flatten(1))
+
+    def _mix(self, packed_T3AK, layout, bias=None, intervals=None):
+        """(T, A, K): the values that each event sees, mixed."""
+        query, key, value = layout.pad(packed_T3AK).permute(2, 0, 3, 1, 4)  # each (B, A, L, K)
         dropout = self.dropout if self.training else 0.0
         if intervals is not None:
             mixed_BALK = _interval_attention(query, key, value, *intervals, dropout)
@@ -124,7 +144,7 @@ class CausalAttention(nn.Module):
             mixed_BALK = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         else:  # padding stands behind the events, so the causal mask hides it
             mixed_BALK = F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=dropout)
-        return self.out(layout.pack(mixed_BALK.transpose(1, 2).flatten(2)))
+        return layout.pack(mixed_BALK.transpose(1, 2))
 
 
 def _interval_attention(query, key, value, interval_key, interval_value, dropout):
@@ -136,14 +156,15 @@ def _interval_attention(query, key, value, interval_key, interval_value, dropout
     return weight @ value + torch.einsum("balm,blmk->balk", weight, interval_value)
 
 
-def _rotate(x_BALK):
+def _rotate(x_TNAK, position_T):
     """Turn each pair (x_k, x_{k + K/2}) by an angle that grows with the position."""
-    length, half = x_BALK.shape[2], x_BALK.shape[3] // 2
-    rate = 10_000.0 ** (-torch.arange(half, device=x_BALK.device) / half)
-    angle = torch.arange(length, device=x_BALK.device)[:, None] * rate
-    cos, sin = angle.cos().to(x_BALK.dtype), angle.sin().to(x_BALK.dtype)
-    first, second = x_BALK[..., :half], x_BALK[..., half:]
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
+    half = x_TNAK.shape[-1] // 2
+    rate = 10_000.0 ** (-torch.arange(half, device=x_TNAK.device) / half)
+    angle_TK = (position_T[:, None] * rate).repeat(1, 2)
+    cos_TK, sin_TK = angle_TK.cos(), angle_TK.sin()
+    sin_TK[:, :half].neg_()
+    cos, sin = (part.to(x_TNAK.dtype)[:, None, None] for part in (cos_TK, sin_TK))
+    return torch.addcmul(x_TNAK * cos, x_TNAK.roll(half, -1), sin)
 
 
 class LiGRBlock(nn.Module):
@@ -158,7 +179,7 @@ class LiGRBlock(nn.Module):
             nn.Linear(hidden_size, hidden_size),
         )
         self.widen, self.narrow = nn.Linear(hidden_size, 2 * inner_size), nn.Linear(inner_size, hidden_size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x_TH, layout, bias, intervals):
         """(T, H)."""
@@ -186,7 +207,7 @@ class LiGREncoder(nn.Module):
             LiGRBlock(s.hidden_size, heads, inner, s.dropout, s.attention_dropout, rotary)
             for _ in range(s.n_layers)
         )
-        self.dropout, self.norm = nn.Dropout(s.dropout), nn.LayerNorm(s.hidden_size)
+        self.dropout, self.norm = Dropout(s.dropout), nn.LayerNorm(s.hidden_size)
 
     def forward(self, input_TH, layout, elapsed_BL):
         """(T, H): what the encoder makes of each event and of those before it."""
@@ -207,7 +228,7 @@ class SASRecEncoder(nn.Module):
         super().__init__()
         s = settings
         self.position = nn.Embedding(max_length, s.hidden_size)
-        self.norm, self.dropout = nn.LayerNorm(s.hidden_size, eps=1e-12), nn.Dropout(s.dropout)
+        self.norm, self.dropout = nn.LayerNorm(s.hidden_size, eps=1e-12), Dropout(s.dropout)
         self.trm_encoder = TransformerEncoder(
             n_layers=s.n_layers,
             n_heads=s.n_heads,

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .dropout import Dropout
+
 EPSILON = 1e-5  # keeps dimensions of no variance from exploding when they are divided by their spread
 
 
@@ -68,7 +70,7 @@ class ExpertAdaptor(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_experts, size_in))
         self.gate = nn.Parameter(torch.zeros(size_in, n_experts))
         self.gate_noise = nn.Parameter(torch.zeros(size_in, n_experts))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x_IW):
         """(I, H)."""

@@ -53,7 +53,6 @@ class Settings:
     score: Literal["cosine", "dot"]
     temperature: float
     loss: Literal["ce", "ssm", "gbce", "bce"]
-    loss_dtype: Literal["float32", "bfloat16"]
     n_negatives: int
     gbce_calibration: float
     whiten: Literal["none", "pca", "full", "relaxed", "ensemble"]

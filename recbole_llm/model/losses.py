@@ -33,18 +33,22 @@ class _FullSoftmax(torch.autograd.Function):
         item_low_IH = item_IH.to(dtype)
         item_low_HI = item_low_IH.t().contiguous()
         user_low_TH = user_TH.to(dtype)
-        buffer_CI = user_low_TH.new_empty(min(CHUNK, n_targets), len(item_IH))
+        rows = min(
+            CHUNK, n_targets
+        )  # two buffers, used again by every chunk: fresh memory costs more than the sums
+        low_CI, exact_CI = user_low_TH.new_empty(rows, len(item_IH)), item_IH.new_empty(rows, len(item_IH))
         grad_user_TH, grad_item_IH = torch.empty_like(user_TH), torch.zeros_like(item_IH)
         total = user_TH.new_zeros((), dtype=torch.float64)
         for start in range(0, n_targets, CHUNK):
             user_CH, target_C1 = user_low_TH[start : start + CHUNK], target_T[start : start + CHUNK, None]
-            logit_CI = torch.mm(user_CH, item_low_HI, out=buffer_CI[: len(user_CH)])
+            logit_CI = torch.mm(user_CH, item_low_HI, out=low_CI[: len(user_CH)])
             logit_CI[:, 0] = PADDING_LOGIT
-            log_p_CI = torch.log_softmax(logit_CI, 1, dtype=item_IH.dtype)
-            total -= log_p_CI.gather(1, target_C1).sum(dtype=torch.float64)
-            residue_CI = (
-                log_p_CI.exp_().scatter_add_(1, target_C1, -torch.ones_like(log_p_CI[:, :1])).to(dtype)
-            )
+            share_CI = exact_CI[: len(user_CH)].copy_(logit_CI)
+            own_C1, top_C1 = share_CI.gather(1, target_C1), share_CI.amax(1, keepdim=True)
+            mass_C1 = share_CI.sub_(top_C1).exp_().sum(1, keepdim=True)
+            total += (mass_C1.log() + top_C1 - own_C1).sum(dtype=torch.float64)
+            share_CI.div_(mass_C1).scatter_add_(1, target_C1, -torch.ones_like(own_C1))
+            residue_CI = logit_CI.copy_(share_CI)
             grad_user_TH[start : start + CHUNK] = residue_CI @ item_low_IH
             grad_item_IH += residue_CI.t() @ user_CH
         ctx.save_for_backward(grad_user_TH.div_(n_targets), grad_item_IH.div_(n_targets))
@@ -56,9 +60,13 @@ class _FullSoftmax(torch.autograd.Function):
         return grad_user_TH * grad, grad_item_IH * grad, None, None
 
 
-def full_softmax(user_TH, item_IH, target_T, *, dtype=torch.float32):
-    """Mean cross-entropy of the target among all items but padding; the products are computed in ``dtype``."""
-    return _FullSoftmax.apply(user_TH, item_IH, target_T, dtype)
+def full_softmax(user_TH, item_IH, target_T):
+    """Mean cross-entropy of the target among all items but padding; the products in autocast's type where it is on."""
+    device, dtype = user_TH.device.type, user_TH.dtype
+    if torch.is_autocast_enabled(device):
+        user_TH, item_IH, dtype = user_TH.float(), item_IH.float(), torch.get_autocast_dtype(device)
+    with torch.autocast(device, enabled=False):
+        return _FullSoftmax.apply(user_TH, item_IH, target_T, dtype)
 
 
 def sampled_softmax(user_TH, item_IH, target_T, negative_K):

@@ -8,6 +8,8 @@ Shapes: T packed events, H hidden.
 from torch import nn
 from torch.nn import functional as F
 
+from .dropout import Dropout
+
 
 class CrossStreams(nn.Module):
     """Causal cross-attention both ways, each added to the stream that asked."""
@@ -17,7 +19,7 @@ class CrossStreams(nn.Module):
         self.n_heads = n_heads
         self.query = nn.ModuleList(nn.Linear(hidden_size, hidden_size) for _ in range(2))
         self.key_value = nn.ModuleList(nn.Linear(hidden_size, 2 * hidden_size) for _ in range(2))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, id_TH, text_TH, layout):
         """Two (T, H) tensors: the item stream that has read the text, and the text stream that has read the items."""

@@ -50,6 +50,7 @@ class RankingTrainer(Trainer):
         super().__init__(config, model)
         self.folder = Path(config["checkpoint_dir"])
         self.saved_model_file = str(self.folder / BEST)
+        self.enable_amp = bool(self.enable_amp) and multiplies_bfloat16(self.device.type)
         self.averaged = None
         if config["average_decay"]:
             self.averaged = AveragedModel(model, multi_avg_fn=moving_average(config["average_decay"]))
@@ -250,6 +251,14 @@ def moving_average(decay):
         torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + float(count)) / (10 + float(count))))
 
     return take_in
+
+
+def multiplies_bfloat16(device):
+    """Whether ``device`` has instructions for bfloat16 products; without them they are slower than float32's."""
+    if device != "cpu":
+        return True
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def trainer_for(config, model):

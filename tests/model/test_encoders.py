@@ -39,10 +39,22 @@ VARIANTS = [
 def test_packing_and_padding_by_hand():
     layout = Layout.of(torch.tensor([2, 3, 1]))
     padded = torch.tensor([[1, 2, 0, 0], [3, 4, 5, 0], [6, 0, 0, 0]])
-    assert layout.pack(padded).tolist() == [1, 2, 3, 4, 5, 6]
-    assert layout.position_T.tolist() == [0, 1, 0, 1, 2, 0]
-    assert layout.last_B.tolist() == [1, 4, 5]
+    assert layout.pack(padded).tolist() == [6, 1, 2, 3, 4, 5]  # the shortest history first
+    assert layout.position_T.tolist() == [0, 0, 1, 0, 1, 2]
+    assert layout.last_B.tolist() == [2, 5, 0]
     assert layout.pad(layout.pack(padded)).tolist() == padded[:, :3].tolist()
+    assert [(part.batch, part.length) for part in layout.parts] == [(1, 1), (1, 2), (1, 3)]
+
+
+@pytest.mark.parametrize("position", ["rotary", "learned"])
+def test_histories_of_like_length_are_mixed_as_all_at_once_would(position):
+    torch.manual_seed(0)
+    encoder = LiGREncoder(Sizes(position=position), 9).eval()
+    lengths = torch.tensor([3, 9, 1, 7, 7, 2, 5])
+    events, layout = torch.randn(34, 8), Layout.of(lengths)
+    whole = Layout.of(lengths, n_parts=1)
+    assert len(layout.parts) == 4 and not whole.parts
+    assert torch.allclose(encoder(events, layout, None), encoder(events, whole, None), atol=1e-6)
 
 
 def test_time_buckets_by_hand():
@@ -78,11 +90,11 @@ def test_an_event_depends_on_itself_and_the_past_alone(variant):
     layout, elapsed = Layout.of(torch.tensor([5, 2])), torch.tensor([[0, 2, 3, 9, 20], [0, 4, 0, 0, 0]])
     events = torch.randn(7, 8)
     before = encoder(events, layout, elapsed)
-    events[3] += 1.0
+    events[5] += 1.0  # the fourth event of the first history, which is packed behind the shorter one
     after = encoder(events, layout, elapsed)
-    assert torch.allclose(before[:3], after[:3], atol=1e-6)
-    assert torch.allclose(before[5:], after[5:], atol=1e-6), "another user's events changed"
-    assert (before[3:5] - after[3:5]).abs().amax(1).min() > 1e-4, (
+    assert torch.allclose(before[2:5], after[2:5], atol=1e-6)
+    assert torch.allclose(before[:2], after[:2], atol=1e-6), "another user's events changed"
+    assert (before[5:] - after[5:]).abs().amax(1).min() > 1e-4, (
         "the changed event and those after it must move"
     )
 
@@ -92,8 +104,8 @@ def test_company_in_the_batch_does_not_matter(variant):
     torch.manual_seed(0)
     encoder = LiGREncoder(Sizes(**variant), 6).eval()
     events, elapsed = torch.randn(7, 8), torch.tensor([[0, 2, 3, 9, 20], [0, 4, 0, 0, 0]])
-    together = encoder(events, Layout.of(torch.tensor([5, 2])), elapsed)[5:]
-    assert torch.allclose(encoder(events[5:], Layout.of(torch.tensor([2])), elapsed[1:]), together, atol=1e-6)
+    together = encoder(events, Layout.of(torch.tensor([5, 2])), elapsed)[:2]
+    assert torch.allclose(encoder(events[:2], Layout.of(torch.tensor([2])), elapsed[1:]), together, atol=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["bias", "tisasrec"])
@@ -109,13 +121,13 @@ def test_times_change_what_the_encoder_says(mode):
 
 def test_rotary_positions_are_relative():
     encoder = LiGREncoder(Sizes(position="rotary", n_layers=1), 6).eval()
-    query = torch.randn(1, 1, 2, 4)
+    query_key = torch.randn(2, 1, 1, 4)
     from recbole_llm.model.encoders import _rotate
 
-    later = torch.cat([torch.zeros(1, 1, 3, 4), query], 2)
-    near, far = _rotate(query), _rotate(later)[:, :, 3:]
-    dot = (near[..., 0, :] * near[..., 1, :]).sum()
-    assert torch.allclose(dot, (far[..., 0, :] * far[..., 1, :]).sum(), atol=1e-5)
+    near, far, apart = (_rotate(query_key, torch.tensor(places)) for places in ([0, 2], [7, 9], [0, 5]))
+    dot = (near[0] * near[1]).sum()
+    assert torch.allclose(dot, (far[0] * far[1]).sum(), atol=1e-5)
+    assert not torch.allclose(dot, (apart[0] * apart[1]).sum(), atol=1e-3)
     assert encoder.position is None
 
 

@@ -41,7 +41,7 @@ SWITCHES = [
     {"lambda_feat": 0.1, "feat_warmup": 0},
     {"lambda_sd": 0.1, "train_rows": "prefix", "n_similar_users": 3},
     {"train_rows": "prefix"},
-    {"loss_dtype": "bfloat16"},
+    {"enable_amp": True},
     {"attention_dropout": 0.1, "dropout": 0.1, "adaptor_dropout": 0.1, "id_dropout": 0.5},
 ]
 
