@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 
@@ -57,7 +58,22 @@ def prep(arguments=None):
         print(prepare(given["dataset"], given.get("raw_path"), given.get("data_path", "dataset")))
 
 
-VERBS = {"prep": prep, "embed": embed, "train": train}
+def export(arguments=None):
+    """``recbole-llm export --run=runs/<name> [--to=<folder>]``: the model as ONNX and item tables."""
+    with _one_sentence():
+        from .config import read_arguments
+        from .serving.export import export as write
+        from .train.run import restore
+
+        given = read_arguments(sys.argv[1:] if arguments is None else arguments)
+        if set(given) - {"run", "to"} or "run" not in given:
+            raise SettingError(f"export takes --run and --to, found {', '.join(given) or 'none'}")
+        model, dataset = restore(given["run"])
+        tokens = dataset.field2id_token[dataset.iid_field]
+        print(write(model, tokens, given.get("to") or Path(given["run"]) / "export"))
+
+
+VERBS = {"prep": prep, "embed": embed, "train": train, "export": export}
 
 
 def main():

@@ -57,9 +57,37 @@ class Layout:
         return empty.index_copy(0, self.place_T, packed_T).view(self.batch, self.length, *packed_T.shape[1:])
 
 
+@dataclass(frozen=True)
+class FullLayout:
+    """The layout in which every place is an event, so that packing is a mere change of shape; for export.
+
+    What stands behind a history's last event is computed too; it cannot be seen from before it.
+    """
+
+    position_T: torch.Tensor
+    batch: int
+    length: int
+    parts = ()
+
+    @classmethod
+    def of(cls, batch, length, device):
+        """The layout of ``batch`` histories of ``length`` places each."""
+        return cls(torch.arange(length, device=device).repeat(batch), batch, length)
+
+    def pack(self, padded_BL):
+        """(T, ...) of (B, L, ...)."""
+        return padded_BL.flatten(0, 1)
+
+    def pad(self, packed_T):
+        """(B, L, ...) of (T, ...)."""
+        return packed_T.unflatten(0, (self.batch, self.length))
+
+
 def time_bucket(gap, unit):
     """The bucket of a time gap, 0 to 63: the integer part of 2 log2(1 + gap / unit); seconds reach to 136 years."""
-    return (2 * torch.log2(1 + gap.abs().double() / unit)).long().clamp(max=TIME_BUCKETS - 1)
+    octaves = torch.log2(1 + gap.abs().double() / unit)
+    # a gap on the edge of two buckets belongs to the upper one, however the logarithm is rounded
+    return (2 * octaves + 1e-6).long().clamp(max=TIME_BUCKETS - 1)
 
 
 class AttentionBias(nn.Module):
@@ -99,11 +127,9 @@ class IntervalTables(nn.Module):
         time_BL = elapsed_BL[:, : layout.length]
         real_BL = layout.pad(torch.ones_like(layout.position_T)).bool()
         step_BL = (time_BL[:, 1:] - time_BL[:, :-1]).masked_fill(~real_BL[:, 1:], 0)
-        never = torch.iinfo(step_BL.dtype).max
-        shortest_B = torch.cat(
-            [step_BL.masked_fill(step_BL <= 0, never), step_BL.new_full((len(step_BL), 1), never)], 1
-        )
-        shortest_B = shortest_B.min(1).values
+        never = 2**53  # longer than any step, yet exact as a float
+        longer_BL = F.pad(step_BL.masked_fill(step_BL <= 0, never), (0, 1), value=never)
+        shortest_B = longer_BL.amin(1)
         gap_BLL = (time_BL[:, :, None] - time_BL[:, None, :]).abs() // shortest_B[:, None, None]
         interval_BLL = gap_BLL.clamp(max=self.max_interval)
         return self.key(interval_BLL), self.value(interval_BLL)

@@ -219,6 +219,10 @@ class LLMSeqRec(VectorRecommender):
         input_TH = F.embedding(layout.pack(item_seq_BL), self.current_items())
         if self.settings.fusion == "gate" and self.context is not None:
             input_TH = self._read_in_context(layout, item_seq_BL)
+        return self.read(input_TH, layout, elapsed_BL, next_elapsed_BL)
+
+    def read(self, input_TH, layout, elapsed_BL, next_elapsed_BL=None):
+        """(T, H): the same from the vectors of the events' items, however they were made."""
         if self.gap is not None:
             input_TH = input_TH + self._gap_vectors(layout, elapsed_BL)
         if self.settings.fusion == "dual":

@@ -18,7 +18,7 @@ from dataset_prep import prepare
 from ..config import Config, read_arguments
 from ..data.dataset import OffsetDataset
 from ..data.texts import attach_text_vectors
-from ..errors import SettingError
+from ..errors import ArtifactError, SettingError
 from ..evaluation import report
 from ..evaluation.manifest import manifest_of
 from ..model import get_model
@@ -152,17 +152,42 @@ def refit(given, files, first, folder, screen):
 def train_and_test(config, folder, screen):
     """Data, model, training, test: one model from its configuration to its ``Outcome``."""
     config["checkpoint_dir"] = str(folder / "checkpoint")
-    init_seed(config["seed"], config["reproducibility"])
-    dataset = create_dataset(config)
-    train_data, valid_data, test_data = data_preparation(config, dataset)
-    texts = {}
-    if getattr(config.model_class, "reads_text", lambda config: False)(config):
-        texts = attach_text_vectors(config, train_data._dataset, config["device"])
-    init_seed(config["seed"], config["reproducibility"])
-    model = config.model_class(config, train_data._dataset).to(config["device"])
+    (train_data, valid_data, test_data), texts, model = build(config)
     trainer = trainer_for(config, model)
     fit(trainer, train_data, valid_data, config, folder, screen)
     return test(trainer, test_data, config, screen, texts)
+
+
+def build(config):
+    """The three parts of the data, the manifests of the texts by field, and the model at its start."""
+    init_seed(config["seed"], config["reproducibility"])
+    parts = data_preparation(config, create_dataset(config))
+    texts, train_set = {}, parts[0]._dataset
+    if getattr(config.model_class, "reads_text", lambda config: False)(config):
+        texts = attach_text_vectors(config, train_set, config["device"])
+    init_seed(config["seed"], config["reproducibility"])
+    return parts, texts, config.model_class(config, train_set).to(config["device"])
+
+
+def restore(folder):
+    """The trained model of a run, with the training part that it was built on.
+
+    Raises
+    ------
+    ArtifactError
+        If the run kept no weights.
+    """
+    folder = Path(folder)
+    if not (folder / SETTINGS).is_file():
+        raise ArtifactError(
+            f"no {SETTINGS} in {folder}; give the folder of a run that was made with saved: True"
+        )
+    given = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    config = configure(given["model"], given, given.get("config_files", "").split())
+    config["checkpoint_dir"] = str(folder / "checkpoint")
+    parts, _, model = build(config)
+    trainer_for(config, model).load_best()
+    return model.eval(), parts[0]._dataset
 
 
 def create_dataset(config):

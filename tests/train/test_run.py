@@ -4,9 +4,12 @@ import json
 
 import pandas as pd
 import pytest
+import torch
 from carousel import TINY, write_carousel
 
 from recbole_llm import cli
+from recbole_llm.errors import ArtifactError
+from recbole_llm.model import checkpoint
 from recbole_llm.train import run as road
 
 SMALL = {**TINY, "epochs": "2", "eval_step": "1", "text_encoder": "", "text_compute_dtype": "float32"}
@@ -205,3 +208,28 @@ def test_preparing_alone_says_where_the_files_are(shop, capsys):
     assert (
         "prep takes --dataset, --raw_path and --data_path, found dataset, epochs" in capsys.readouterr().err
     )
+
+
+def test_a_run_is_taken_up_again_as_the_model_that_was_tested(finished):
+    model, train_set = road.restore(finished)
+    history = train_set.field2token_id["item_id"]
+    events = torch.tensor([[history["i3"], history["i4"], history["i5"]]])
+    weights, _ = checkpoint.load(finished / "checkpoint" / "best.safetensors")
+    assert torch.equal(model.item_embedding.weight, weights["item_embedding.weight"])
+    assert not model.training and model(events, torch.tensor([3])).shape == (1, 16)
+
+
+def test_what_is_no_run_is_not_taken_up(tmp_path):
+    with pytest.raises(ArtifactError, match=r"no settings\.json in .*; give the folder of a run"):
+        road.restore(tmp_path)
+
+
+def test_the_verb_export_writes_a_run_for_other_programs(finished, tmp_path, capsys):
+    pytest.importorskip("onnxscript", reason="the extra `serve` is not installed")
+    cli.export([f"--run={finished}", f"--to={tmp_path / 'out'}"])
+    assert capsys.readouterr().out.strip().endswith(str(tmp_path / "out"))
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"encoder.onnx", "facts.json", "read.npy", "scored.npy", "tokens.txt"}
+    with pytest.raises(SystemExit):
+        cli.export(["--folder=x"])
+    assert "export takes --run and --to, found folder" in capsys.readouterr().err
