@@ -3,10 +3,11 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..errors import SettingError
-from ..text.artifact import build_artifact, import_vectors
+from ..text.artifact import AlignedVectors, build_artifact, import_vectors
 from ..text.encoder import make_encoder
 from ..text.templates import REVIEWS, field_template, read_columns, review_texts
 from .dataset import ROW_END
@@ -53,7 +54,28 @@ def attach_text_vectors(config, dataset, device="cpu"):
         name: art.align(tokens, missing=config["text_missing"]) for name, art in made.items()
     }
     dataset.text_fingerprints = {name: art.fingerprint for name, art in made.items()}
+    if config["text_control"]:
+        _take_the_sense_out(dataset, config["text_control"], config["seed"])
     return {name: art.manifest for name, art in made.items()}
+
+
+def _take_the_sense_out(dataset, control, seed):
+    """Controls: every item has the texts of another (``shuffled``), or noise as wide as its texts (``random``).
+
+    A model that gains as much from these as from the right texts has learnt nothing from what they say.
+    """
+    if control not in ("shuffled", "random"):
+        raise SettingError(f"text_control is {control!r}, expected shuffled or random")
+    rng = np.random.default_rng(seed)
+    order = np.r_[0, 1 + rng.permutation(dataset.item_num - 1)]
+    for name, field in dataset.text_vectors.items():
+        if control == "shuffled":
+            vectors, present = field.vectors[order], field.present[order]
+        else:
+            noise = rng.normal(size=field.vectors.shape) * field.vectors[field.present].std(0)
+            vectors, present = np.where(field.present[:, None], noise, 0).astype(np.float32), field.present
+        dataset.text_vectors[name] = AlignedVectors(vectors, present)
+        dataset.text_fingerprints[name] += f"-{control}-{seed}"
 
 
 def _texts(config, dataset, table, field):
