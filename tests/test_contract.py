@@ -95,7 +95,7 @@ def test_the_order_of_rows_in_the_file_does_not_matter(name, folder, tmp_path):
     def by_token(world):
         world.model.eval()
         tokens = world.train._dataset.field2id_token["item_id"]
-        weight = world.model.item_embedding.weight.data
+        weight = world.model.table.own.weight.data
         for number, token in enumerate(
             tokens
         ):  # the starting weights depend on the numbering, the model must not

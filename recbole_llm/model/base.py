@@ -13,7 +13,7 @@ from recbole.utils import InputType
 
 from ..data.dataset import ELAPSED, NEXT_ELAPSED, NEXT_ITEMS
 from . import losses
-from .encoders import Layout
+from .layout import Layout
 
 
 class VectorRecommender(SequentialRecommender):

@@ -6,7 +6,7 @@ The model's code is RecBole's; only ``gather_indexes``, which picks the last pos
 from ..data.dataset import NEXT_ITEMS
 from ..errors import SettingError
 from . import losses
-from .encoders import Layout
+from .layout import Layout
 
 CAUSAL = ("SASRec", "GRU4Rec")  # each reads left to right, picks by gather_indexes, scores by item_embedding
 

@@ -46,8 +46,8 @@ def explain(model, history, item, elapsed=None):
     """
     model.eval()
     scores = _scores_without_each(model, history, item, elapsed)
-    _, text_IH, gate_IH = model.item_parts()
-    weight_IF = model.text.weights(model.text.fields())
+    _, text_IH, gate_IH = model.table.parts()
+    weight_IF = model.table.text.weights(model.table.text.fields())
     likeness_N = F.cosine_similarity(text_IH[history], text_IH[item], dim=1)
     return Explanation(
         score=scores[0].item(),

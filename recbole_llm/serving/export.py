@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ..errors import SettingError
-from ..model.encoders import FullLayout
+from ..model.layout import FullLayout
 from ..model.llmseqrec import LLMSeqRec
 
 ENCODER, FACTS, TOKENS = "encoder.onnx", "facts.json", "tokens.txt"

@@ -8,11 +8,11 @@ import torch
 from recbole_llm.model.encoders import (
     AttentionBias,
     IntervalTables,
-    Layout,
     LiGREncoder,
     SASRecEncoder,
     time_bucket,
 )
+from recbole_llm.model.layout import Layout
 
 
 @dataclass

@@ -75,7 +75,7 @@ def test_the_plain_variant_is_recboles_sasrec(folder):
     theirs = house(folder, "SASRec", train_neg_sample_args="None", loss_type="CE", **keys).model.eval()
     assert type(theirs) is SASRec
     names = {
-        "item_embedding.weight": "item_embedding.weight",
+        "table.own.weight": "item_embedding.weight",
         "sequence.position.weight": "position_embedding.weight",
         "sequence.norm.weight": "LayerNorm.weight",
         "sequence.norm.bias": "LayerNorm.bias",
@@ -93,7 +93,7 @@ def test_the_plain_variant_is_recboles_sasrec(folder):
 
 def unseen(world):
     """Make one item unseen: as if the training part had never held it."""
-    gate = world.model.gate
+    gate = world.model.table.gate
     gate.trust_I1[3] = 0
     return 3
 
@@ -104,10 +104,10 @@ def test_the_own_vector_of_an_unseen_item_plays_no_part(folder):
     world.model.eval()
     batch = next(iter(world.test))[0]
     before = world.model.full_sort_predict(batch)
-    _, _, gate = world.model.item_parts()
+    _, _, gate = world.model.table.parts()
     assert gate[item].abs().max() == 0
     with torch.no_grad():
-        world.model.item_embedding.weight[item] = 100.0
+        world.model.table.own.weight[item] = 100.0
     world.model.train()
     world.model.eval()
     assert torch.equal(world.model.full_sort_predict(batch), before)
@@ -148,10 +148,10 @@ def test_new_items_need_a_fusion_that_can_do_without_own_vectors(folder):
 def test_items_without_text_share_one_learned_vector(folder):
     world = house(folder, without=("i1", "i2"))
     world.model.eval()
-    _, text, _ = world.model.item_parts()
+    _, text, _ = world.model.table.parts()
     bare = [world.train._dataset.token2id("item_id", token) for token in ("i1", "i2")]
     assert torch.equal(text[bare[0]], text[bare[1]])
-    assert torch.equal(text[bare[0]], world.model.text.no_text)
+    assert torch.equal(text[bare[0]], world.model.table.text.no_text)
 
 
 def test_the_cached_items_are_the_computed_ones(folder):
@@ -181,7 +181,7 @@ def test_the_context_of_earlier_texts_moves_the_gate(folder):
     batch = next(iter(world.test))[0]
     before = world.model.full_sort_predict(batch)
     with torch.no_grad():
-        world.model.context.weight.zero_()
+        world.model.table.context.weight.zero_()
     assert not torch.allclose(world.model.full_sort_predict(batch), before, atol=1e-5)
 
 
@@ -189,7 +189,7 @@ def test_id_dropout_shows_the_text_alone(folder):
     world = house(folder, id_dropout=1.0)
     batch = next(iter(world.train))
     world.model.calculate_loss(batch).backward()
-    assert world.model.item_embedding.weight.grad.abs().max() == 0
+    assert world.model.table.own.weight.grad.abs().max() == 0
 
 
 def test_similar_users_are_those_who_read_alike(folder):

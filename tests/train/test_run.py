@@ -215,7 +215,7 @@ def test_a_run_is_taken_up_again_as_the_model_that_was_tested(finished):
     history = train_set.field2token_id["item_id"]
     events = torch.tensor([[history["i3"], history["i4"], history["i5"]]])
     weights, _ = checkpoint.load(finished / "checkpoint" / "best.safetensors")
-    assert torch.equal(model.item_embedding.weight, weights["item_embedding.weight"])
+    assert torch.equal(model.table.own.weight, weights["table.own.weight"])
     assert not model.training and model(events, torch.tensor([3])).shape == (1, 16)
 
 

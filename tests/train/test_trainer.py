@@ -63,12 +63,12 @@ def test_two_runs_with_one_seed_are_bit_equal(folder, whole, tmp_path):
     again = trained(folder, tmp_path, 6)
     ours, theirs = (w.trainer.evaluate_both_ways(w.test) for w in (whole, again))
     assert ours.unmasked == theirs.unmasked and ours.masked == theirs.masked
-    assert torch.equal(again.model.item_embedding.weight, whole.model.item_embedding.weight)
+    assert torch.equal(again.model.table.own.weight, whole.model.table.own.weight)
 
 
 def test_another_seed_gives_other_weights(folder, whole, tmp_path):
     other = trained(folder, tmp_path, 1, seed=7)
-    assert not torch.equal(other.model.item_embedding.weight, whole.model.item_embedding.weight)
+    assert not torch.equal(other.model.table.own.weight, whole.model.table.own.weight)
 
 
 def test_checkpoints_hold_tensors_and_json_alone(whole):
@@ -84,21 +84,21 @@ def test_what_is_saved_are_the_averaged_weights(folder, tmp_path):
     tensors, facts = checkpoint.load(tmp_path / BEST)
     assert facts["model"] == "LLMSeqRec" and facts["epoch"] <= 1
     world.trainer.load_best()
-    loaded = world.model.item_embedding.weight
-    assert torch.equal(loaded, tensors["item_embedding.weight"])
+    loaded = world.model.table.own.weight
+    assert torch.equal(loaded, tensors["table.own.weight"])
 
 
 def test_the_average_moves_by_its_decay_and_faster_at_first(folder, tmp_path):
     world = house(folder, average_decay=0.25)
     world.config["checkpoint_dir"] = str(tmp_path)
     trainer = trainer_for(world.config, world.model)
-    weight = world.model.item_embedding.weight
+    weight = world.model.table.own.weight
     for step, kept in enumerate([0, 2 / 11, 3 / 12, 0.25]):  # the first weights are taken as they are
         world.model.calculate_loss(next(iter(world.train))).backward()
-        before = trainer.averaged.module.item_embedding.weight.clone()
+        before = trainer.averaged.module.table.own.weight.clone()
         trainer.optimizer.step()
         expected = kept * before + (1 - kept) * weight
-        assert torch.allclose(trainer.averaged.module.item_embedding.weight, expected, atol=1e-6), step
+        assert torch.allclose(trainer.averaged.module.table.own.weight, expected, atol=1e-6), step
 
 
 def test_the_learning_rate_rises_over_the_first_steps(folder, tmp_path):

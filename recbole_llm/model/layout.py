@@ -1,0 +1,71 @@
+"""Packed batches: linear layers see the T real events of B histories, and only attention sees padding.
+
+ml-1m's windows are 57 % full, and linear layers, gates and the loss are most of the work; packing leaves the empty
+places out of them.
+
+Shapes: B batch, L longest history of the batch, T events of the batch (T <= B L).
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the packed events stand in the padded batch: history by history, the shortest first."""
+
+    place_T: torch.Tensor  # place of each event among the B * L places of the padded batch
+    position_T: torch.Tensor  # its position in its history, from 0
+    last_B: torch.Tensor  # packed place of each history's last event
+    batch: int
+    length: int
+    parts: tuple = ()  # layouts of histories of like length, which together hold the packed events in their order
+
+    @classmethod
+    def of(cls, length_B, n_parts=4):
+        """The layout of histories of these lengths (each at least 1), which stand at the left of their rows."""
+        length_B, order_B = length_B.sort(stable=True)
+        longest = int(length_B[-1])
+        position_L = torch.arange(longest, device=length_B.device)
+        row_T, position_T = torch.nonzero(position_L < length_B[:, None], as_tuple=True)
+        last_B = torch.empty_like(order_B).index_copy_(0, order_B, length_B.cumsum(0) - 1)
+        parts = ()
+        if n_parts > 1:
+            parts = tuple(cls.of(part, n_parts=1) for part in length_B.tensor_split(n_parts) if len(part))
+        return cls(order_B[row_T] * longest + position_T, position_T, last_B, len(length_B), longest, parts)
+
+    def pack(self, padded_BL):
+        """(T, ...): the events of a padded (B, >= L, ...) tensor."""
+        return padded_BL[:, : self.length].flatten(0, 1)[self.place_T]
+
+    def pad(self, packed_T):
+        """(B, L, ...): the packed events in their places, zeros elsewhere."""
+        empty = packed_T.new_zeros(self.batch * self.length, *packed_T.shape[1:])
+        return empty.index_copy(0, self.place_T, packed_T).view(self.batch, self.length, *packed_T.shape[1:])
+
+
+@dataclass(frozen=True)
+class FullLayout:
+    """The layout in which every place is an event, so that packing is a mere change of shape; for export.
+
+    What stands behind a history's last event is computed too; it cannot be seen from before it.
+    """
+
+    position_T: torch.Tensor
+    batch: int
+    length: int
+    parts = ()
+
+    @classmethod
+    def of(cls, batch, length, device):
+        """The layout of ``batch`` histories of ``length`` places each."""
+        return cls(torch.arange(length, device=device).repeat(batch), batch, length)
+
+    def pack(self, padded_BL):
+        """(T, ...) of (B, L, ...)."""
+        return padded_BL.flatten(0, 1)
+
+    def pad(self, packed_T):
+        """(B, L, ...) of (T, ...)."""
+        return packed_T.unflatten(0, (self.batch, self.length))
