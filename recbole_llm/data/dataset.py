@@ -76,6 +76,7 @@ class OffsetDataset(SequentialDataset):
                 self.max_item_list_len,
                 shifted=bool(self.config["window_shift"]),
                 seed=self.config["seed"],
+                overlap=self.config["window_overlap"] or 0,
             )
         return parts
 
@@ -85,7 +86,10 @@ class OffsetDataset(SequentialDataset):
     def __getitem__(self, index, join=True):
         if getattr(self, "events", None) is None:  # benchmark files bring ready-made rows
             return super().__getitem__(index, join)
-        rows = self.inter_feat[index] if self.windows is None else self._window_rows(index)
+        if self.windows is None:
+            rows = self.inter_feat[index]
+        else:
+            rows, context_B = self._window_rows(index)
         end_B, length_B = rows[ROW_END], rows[self.item_list_length_field]
         lists = {
             getattr(self, f"{field}_list_field"): self._gather(self.events[field], end_B, length_B)
@@ -99,16 +103,17 @@ class OffsetDataset(SequentialDataset):
                 self._gather(self.event_times, end_B + 1, length_B) - begin_B[:, None]
             ).clamp(min=0)
         if self.windows is not None:
-            lists[NEXT_ITEMS] = self._gather(self.events[self.iid_field], end_B + 1, length_B)
+            next_BL = self._gather(self.events[self.iid_field], end_B + 1, length_B)
+            lists[NEXT_ITEMS] = next_BL.masked_fill_(torch.arange(next_BL.shape[1]) < context_B[:, None], 0)
         rows.update(Interaction(lists))
         return self.join(rows) if join else rows
 
     def _window_rows(self, index):
-        """The last row of each window of ``index``: its target is the one after the window's last event."""
-        end_B, length_B = (torch.from_numpy(part) for part in self.windows.rows(index))
+        """The last row of each window of ``index``, and how many events at its start are no more than context."""
+        end_B, length_B, context_B = (torch.from_numpy(part) for part in self.windows.rows(index))
         rows = self.events[end_B]
         rows.update(Interaction({self.item_list_length_field: length_B, ROW_END: end_B}))
-        return rows
+        return rows, context_B
 
     def _gather(self, column, end_B, length_B):
         """(B, L, ...): what ``column`` holds of the ``length`` events before ``end``, zeros behind them."""

@@ -59,7 +59,7 @@ class VectorRecommender(SequentialRecommender):
         try:
             user_TH = self.encode(interaction[self.ITEM_SEQ], layout, *_times(interaction))
             if self.dense:
-                target_T = layout.pack(interaction[NEXT_ITEMS])
+                user_TH, target_T = with_target(user_TH, layout.pack(interaction[NEXT_ITEMS]))
             else:
                 user_TH, target_T = user_TH[layout.last_B], interaction[self.POS_ITEM_ID]
             terms = (self.ranking_loss(user_TH, target_T), *self.regularisation(interaction))
@@ -114,6 +114,12 @@ class VectorRecommender(SequentialRecommender):
         """Switch between training and evaluation; the items are made anew."""
         self._items = None
         return super().train(mode)
+
+
+def with_target(user_TH, target_T):
+    """The user vectors and targets of the events that have a target; a window's context has none."""
+    place_T = torch.nonzero(target_T).squeeze(1)
+    return (user_TH, target_T) if len(place_T) == len(target_T) else (user_TH[place_T], target_T[place_T])
 
 
 def _times(interaction):

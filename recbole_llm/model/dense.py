@@ -6,6 +6,7 @@ The model's code is RecBole's; only ``gather_indexes``, which picks the last pos
 from ..data.dataset import NEXT_ITEMS
 from ..errors import SettingError
 from . import losses
+from .base import with_target
 from .layout import Layout
 
 CAUSAL = ("SASRec", "GRU4Rec")  # each reads left to right, picks by gather_indexes, scores by item_embedding
@@ -36,5 +37,5 @@ class _Dense:
             user_BLH = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
         finally:
             del self.gather_indexes  # the class's own again
-        user_TH, target_T = layout.pack(user_BLH), layout.pack(interaction[NEXT_ITEMS])
+        user_TH, target_T = with_target(layout.pack(user_BLH), layout.pack(interaction[NEXT_ITEMS]))
         return losses.full_softmax(user_TH, self.item_embedding.weight, target_T)

@@ -24,8 +24,9 @@ from ..evaluation.manifest import manifest_of
 from ..model import get_model
 from ..model.base import VectorRecommender
 from ..model.dense import dense
+from .resume import LAST, printable
 from .screen import Screen
-from .trainer import LAST, Evaluation, plain, trainer_for
+from .trainer import Evaluation, trainer_for
 
 SETTINGS = "settings.json"
 
@@ -230,9 +231,9 @@ def test(trainer, test_data, config, screen, texts):
     )
     return Outcome(
         name=config["model"],
-        settings=plain(config.final_config_dict),
+        settings=printable(config.final_config_dict),
         test=evaluation,
-        valid=plain(trainer.best_valid_result or {}),
+        valid=printable(trainer.best_valid_result or {}),
         best_epoch=best["epoch"],
         curve=trainer.curve,
         seconds=sum(entry["seconds"] for entry in trainer.curve),

@@ -127,6 +127,17 @@ def test_a_dense_batch_by_hand(tmp_path):
     assert rows[ELAPSED].tolist() == [[0, 0, 0, 0], [0, 10, 20, 30]]
 
 
+def test_the_events_that_overlap_are_read_and_are_no_targets_again(tmp_path):
+    write(tmp_path, [("u", f"i{k}", k) for k in range(1, 11)])  # i9 and i10 are held out
+    train = loaders(tmp_path, train_rows="dense", window_shift=False, window_overlap=2)[0]
+    rows = train._dataset[np.arange(3)]
+    tokens = train._dataset.field2id_token["item_id"]
+    read = [[tokens[item] for item in row if item] for row in rows["item_id_list"]]
+    taught = [[tokens[item] if item else "" for item in row] for row in rows[NEXT_ITEMS]]
+    assert read == [["i1", "i2", "i3"], ["i2", "i3", "i4", "i5"], ["i4", "i5", "i6", "i7"]]
+    assert taught == [["i2", "i3", "i4", ""], ["", "", "i5", "i6"], ["", "", "i7", "i8"]]
+
+
 def test_query_times_are_given_only_when_asked_for(tmp_path):
     write(tmp_path, [("u", f"i{k}", k * k) for k in range(1, 9)])
     assert NEXT_ELAPSED not in next(iter(loaders(tmp_path)[2]))[0]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_llm.data.windows import Windows
-from recbole_llm.errors import DataError
+from recbole_llm.errors import DataError, SettingError
 
 
 def world(lengths, held_out):
@@ -22,16 +22,28 @@ def world(lengths, held_out):
 worlds = st.lists(st.integers(3, 60), min_size=1, max_size=8)
 
 
-@given(lengths=worlds, size=st.integers(1, 25), shifted=st.booleans(), epoch=st.integers(0, 5))
-def test_every_target_stands_in_one_window_of_its_own_user(lengths, size, shifted, epoch):
+@given(
+    data=st.data(), lengths=worlds, size=st.integers(1, 25), shifted=st.booleans(), epoch=st.integers(0, 5)
+)
+def test_every_target_stands_in_one_window_of_its_own_user(data, lengths, size, shifted, epoch):
+    overlap = data.draw(st.integers(0, size - 1))
     ends, user_start = world(lengths, held_out=1)
-    windows = Windows.over(ends, user_start, size, shifted=shifted, seed=3)
+    windows = Windows.over(ends, user_start, size, shifted=shifted, seed=3, overlap=overlap)
     windows.cut(epoch)
-    end, length = windows.rows(np.arange(len(windows)))
-    assert length.min() >= 1 and length.max() <= size
-    targets = np.concatenate([np.arange(e - n + 1, e + 1) for e, n in zip(end, length, strict=True)])
-    assert sorted(targets) == sorted(ends)
+    end, length, context = rows = windows.rows(np.arange(len(windows)))
+    assert (length > context).all() and length.max() <= size
+    assert ((context == overlap) | (context == end - length - user_start[end] + context)).all()
+    targets = [np.arange(e - n + c + 1, e + 1) for e, n, c in zip(*rows, strict=True)]
+    assert sorted(np.concatenate(targets)) == sorted(ends)
     assert (user_start[end - length] == user_start[end]).all()
+
+
+def test_a_window_begins_with_the_events_that_overlap_by_hand():
+    ends, user_start = world([12], held_out=0)
+    windows = Windows.over(ends, user_start, 5, overlap=2)
+    assert [list(part) for part in windows.rows(np.arange(3))] == [[5, 8, 11], [5, 5, 5], [0, 2, 2]]
+    with pytest.raises(SettingError, match=r"window_overlap is 5, expected 0 or more and less than .*\(5\)"):
+        Windows.over(ends, user_start, 5, overlap=5)
 
 
 @given(lengths=worlds, size=st.integers(1, 25))

@@ -7,6 +7,8 @@ from carousel import N_ITEMS, house, token_vectors, write_carousel
 from recbole.model.sequential_recommender import SASRec
 
 from recbole_llm.errors import ArtifactError, SettingError
+from recbole_llm.model import losses
+from recbole_llm.model.layout import Layout
 from recbole_llm.text.artifact import AlignedVectors
 
 PLAIN = {
@@ -233,10 +235,25 @@ def test_weights_of_other_texts_are_refused(folder):
     world.model.load_other_parameter(world.model.other_parameter())
 
 
+def test_the_context_of_a_window_is_no_target(folder):
+    world = house(folder, window_overlap=5)
+    batch = next(iter(world.train))
+    layout, target = Layout.of(batch["item_length"]), batch["next_item_list"]
+    assert ((target == 0) & (batch["item_id_list"] > 0)).any()
+    with torch.no_grad():
+        user = world.model.eval().encode(batch["item_id_list"], layout, batch["elapsed_list"])
+        taught = layout.pack(target) > 0
+        items = world.model.scored(world.model.current_items())
+        expected = losses.full_softmax(user[taught], items, layout.pack(target)[taught])
+        assert world.model.calculate_loss(batch).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
 def test_the_text_vectors_are_not_in_the_checkpoint(folder):
     world = house(folder)
     assert not [name for name in world.model.state_dict() if ".table_" in name]
-    assert house(folder, text_trainable=True).model.state_dict()["table.text.table_0_0"].shape[0] == N_ITEMS + 1
+    assert (
+        house(folder, text_trainable=True).model.state_dict()["table.text.table_0_0"].shape[0] == N_ITEMS + 1
+    )
 
 
 def test_weight_decay_of_the_adaptors_is_their_own(folder):

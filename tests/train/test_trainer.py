@@ -10,7 +10,8 @@ from carousel import house, write_carousel
 from recbole_llm.errors import ArtifactError
 from recbole_llm.evaluation.ranks import metrics_from
 from recbole_llm.model import checkpoint
-from recbole_llm.train.trainer import BEST, LAST, trainer_for
+from recbole_llm.train.resume import BEST, LAST
+from recbole_llm.train.trainer import trainer_for
 
 NOISY = {"dropout": 0.2, "adaptor_dropout": 0.2, "eval_step": 1, "warmup_steps": 5, "stopping_step": 50}
 
