@@ -29,6 +29,8 @@ class VectorRecommender(SequentialRecommender):
         super().__init__(config, dataset)
         self.settings = settings
         self.dense = config["train_rows"] == "dense"
+        log_q_I = log_chances(dataset.train_counts()) if settings.negatives == "batch" else None
+        self.register_buffer("log_q_I", log_q_I, persistent=False)
         self._items = None  # see current_items
 
     @abstractmethod
@@ -72,11 +74,11 @@ class VectorRecommender(SequentialRecommender):
         s, item_IH = self.settings, self.scored(self.current_items())
         if s.loss == "ce":
             return losses.full_softmax(user_TH, item_IH, target_T)
-        negative_K = losses.uniform_negatives(self.n_items, s.n_negatives, user_TH.device)
+        negative = losses.draw_negatives(s.negatives, s.n_negatives, target_T, self.n_items)
         if s.loss == "ssm":
-            return losses.sampled_softmax(user_TH, item_IH, target_T, negative_K)
+            return losses.sampled_softmax(user_TH, item_IH, target_T, negative, self.log_q_I)
         calibration = s.gbce_calibration if s.loss == "gbce" else 0.0
-        return losses.generalised_bce(user_TH, item_IH, target_T, negative_K, calibration=calibration)
+        return losses.generalised_bce(user_TH, item_IH, target_T, negative, calibration=calibration)
 
     def full_sort_predict(self, interaction):
         """(B, I): the score of every item as the next one."""
@@ -120,6 +122,12 @@ def with_target(user_TH, target_T):
     """The user vectors and targets of the events that have a target; a window's context has none."""
     place_T = torch.nonzero(target_T).squeeze(1)
     return (user_TH, target_T) if len(place_T) == len(target_T) else (user_TH[place_T], target_T[place_T])
+
+
+def log_chances(count_I):
+    """(I,): the logarithm of each item's share of the training events; one more than counted, so that none is 0."""
+    chance_I = count_I.double() + 1
+    return (chance_I / chance_I[1:].sum()).log().float()
 
 
 def _times(interaction):

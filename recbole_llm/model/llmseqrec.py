@@ -52,6 +52,7 @@ class Settings:
     score: Literal["cosine", "dot"]
     temperature: float
     loss: Literal["ce", "ssm", "gbce", "bce"]
+    negatives: Literal["shared", "row", "batch"]
     n_negatives: int
     gbce_calibration: float
     whiten: Literal["none", "pca", "full", "relaxed", "ensemble"]
@@ -241,6 +242,10 @@ def _check(s, dense):
     if s.ctx_gate and s.fusion != "gate":
         raise SettingError(
             f"ctx_gate moves the gate of fusion: gate, but fusion is {s.fusion}; set ctx_gate: False"
+        )
+    if s.negatives == "batch" and s.loss in ("gbce", "bce"):
+        raise SettingError(
+            f"negatives: batch needs the log Q correction of loss: ssm, found loss: {s.loss}; set negatives: shared"
         )
     if s.lambda_sd > 0 and dense:
         raise SettingError("lambda_sd compares whole histories; it needs train_rows: prefix, found dense")

@@ -8,16 +8,19 @@ another order at every run, and two runs with one seed would differ in the last 
 Sources: sampled softmax with log Q correction: Yoshua Bengio and Jean-Sebastien Senecal, 2003; for ranking: Xinyang Yi
 et al., RecSys 2019. gBCE: Aleksandr Petrov and Craig Macdonald, "gSASRec", RecSys 2023, https://arxiv.org/abs/2308.07192
 
-Shapes: T targets, H vector size, I items with padding, K negatives, N items of a batch.
+Shapes: T targets, H vector size, I items with padding, K negatives, N items of a batch, C rows of a chunk.
 """
 
 import math
 
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 PADDING_LOGIT = -1e4  # far below any score, yet finite in bfloat16
-CHUNK = 512  # rows of logits held at a time: 512 x 3,700 fit the cache of one core, and the full matrix is never made
+CELLS = 1_900_000  # logits held at a time, 512 rows on ml-1m: the full matrix is never made
+FEWEST_ROWS = 16  # of them, however large the catalogue
+OWN_ROWS = 256  # rows whose own negatives are looked up at a time
 
 
 class _FullSoftmax(torch.autograd.Function):
@@ -33,14 +36,14 @@ class _FullSoftmax(torch.autograd.Function):
         item_low_IH = item_IH.to(dtype)
         item_low_HI = item_low_IH.t().contiguous()
         user_low_TH = user_TH.to(dtype)
-        rows = min(
-            CHUNK, n_targets
-        )  # two buffers, used again by every chunk: fresh memory costs more than the sums
+        chunk = max(CELLS // len(item_IH), FEWEST_ROWS)
+        rows = min(chunk, n_targets)
+        # two buffers, used again by every chunk: fresh memory costs more than the sums
         low_CI, exact_CI = user_low_TH.new_empty(rows, len(item_IH)), item_IH.new_empty(rows, len(item_IH))
         grad_user_TH, grad_item_IH = torch.empty_like(user_TH), torch.zeros_like(item_IH)
         total = user_TH.new_zeros((), dtype=torch.float64)
-        for start in range(0, n_targets, CHUNK):
-            user_CH, target_C1 = user_low_TH[start : start + CHUNK], target_T[start : start + CHUNK, None]
+        for start in range(0, n_targets, chunk):
+            user_CH, target_C1 = user_low_TH[start : start + chunk], target_T[start : start + chunk, None]
             logit_CI = torch.mm(user_CH, item_low_HI, out=low_CI[: len(user_CH)])
             logit_CI[:, 0] = PADDING_LOGIT
             share_CI = exact_CI[: len(user_CH)].copy_(logit_CI)
@@ -49,7 +52,7 @@ class _FullSoftmax(torch.autograd.Function):
             total += (mass_C1.log() + top_C1 - own_C1).sum(dtype=torch.float64)
             share_CI.div_(mass_C1).scatter_add_(1, target_C1, -torch.ones_like(own_C1))
             residue_CI = logit_CI.copy_(share_CI)
-            grad_user_TH[start : start + CHUNK] = residue_CI @ item_low_IH
+            grad_user_TH[start : start + chunk] = residue_CI @ item_low_IH
             grad_item_IH += residue_CI.t() @ user_CH
         ctx.save_for_backward(grad_user_TH.div_(n_targets), grad_item_IH.div_(n_targets))
         return (total / n_targets).to(user_TH.dtype)
@@ -69,35 +72,63 @@ def full_softmax(user_TH, item_IH, target_T):
         return _FullSoftmax.apply(user_TH, item_IH, target_T, dtype)
 
 
-def sampled_softmax(user_TH, item_IH, target_T, negative_K):
-    """Mean cross-entropy of the target among itself and K uniform negatives shared by the batch.
+def sampled_softmax(user_TH, item_IH, target_T, negative, log_q_I=None):
+    """Mean cross-entropy of the target among itself and K negatives, (K,) for the batch or (T, K) for each row.
 
-    A negative that is the row's own target is taken out. Uniform negatives need no log Q correction: it is a constant.
+    ``log_q_I`` is the logarithm of each item's chance to be drawn; it is taken off the scores, so that items that are
+    drawn more often are not pushed down more. Uniform negatives need none: it is a constant.
     """
     positive_T1 = (user_TH * F.embedding(target_T, item_IH)).sum(1, keepdim=True)
-    negative_TK = user_TH @ F.embedding(negative_K, item_IH).t()
-    negative_TK = negative_TK.masked_fill(negative_K == target_T[:, None], PADDING_LOGIT)
-    logit = torch.cat([positive_T1, negative_TK], 1)
+    if log_q_I is not None:
+        positive_T1 = positive_T1 - log_q_I[target_T, None]
+    logit = torch.cat([positive_T1, negative_logits(user_TH, item_IH, target_T, negative, log_q_I)], 1)
     return F.cross_entropy(logit, torch.zeros_like(target_T))
 
 
-def generalised_bce(user_TH, item_IH, target_T, negative_K, *, calibration):
-    """Binary cross-entropy calibrated for sampling (gBCE), with negatives shared by the batch.
+def generalised_bce(user_TH, item_IH, target_T, negative, *, calibration):
+    """Binary cross-entropy calibrated for sampling (gBCE), with K negatives for the batch or for each row.
 
     The positive's log-sigmoid is weighted by beta = a (t (1 - 1/a) + 1/a), eq. (12) of the paper, with a the share of
     the other items that were drawn and t the ``calibration``; t = 0 is BCE.
     """
-    rate = len(negative_K) / (len(item_IH) - 2)
+    count = negative.shape[-1]
+    rate = count / (len(item_IH) - 2)
     beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
     positive_T = (user_TH * F.embedding(target_T, item_IH)).sum(1)
-    negative_TK = user_TH @ F.embedding(negative_K, item_IH).t()
-    lost_TK = F.logsigmoid(-negative_TK).masked_fill(negative_K == target_T[:, None], 0.0)
-    return -(beta * F.logsigmoid(positive_T) + lost_TK.sum(1)).mean() / (len(negative_K) + 1)
+    lost_TK = F.logsigmoid(-negative_logits(user_TH, item_IH, target_T, negative))
+    return -(beta * F.logsigmoid(positive_T) + lost_TK.sum(1)).mean() / (count + 1)
 
 
-def uniform_negatives(n_items, count, device):
-    """(K,) int64: distinct item ids drawn uniformly, padding left out; all of them where ``count`` is larger."""
-    return torch.randperm(n_items - 1, device=device)[: min(count, n_items - 1)] + 1
+def negative_logits(user_TH, item_IH, target_T, negative, log_q_I=None):
+    """(T, K): the scores of the negatives; far below any where a negative is the row's own target."""
+    if negative.dim() == 1:
+        logit_TK = user_TH @ F.embedding(negative, item_IH).t()
+    else:  # a (T, K, H) tensor would be gigabytes: made for some rows at a time, and again on the way back
+        rows = zip(user_TH.split(OWN_ROWS), negative.split(OWN_ROWS), strict=True)
+        logit_TK = torch.cat([checkpoint(_own_logits, *row, item_IH, use_reentrant=False) for row in rows])
+    if log_q_I is not None:
+        logit_TK = logit_TK - log_q_I[negative]
+    return logit_TK.masked_fill(negative == target_T[:, None], PADDING_LOGIT)
+
+
+def _own_logits(user_CH, negative_CK, item_IH):
+    return torch.einsum("ch,ckh->ck", user_CH, F.embedding(negative_CK, item_IH))
+
+
+def draw_negatives(kind, count, target_T, n_items):
+    """Item ids, padding left out, on the targets' device.
+
+    ``shared``: (K,), drawn uniformly without repeats, all items where ``count`` is larger; ``row``: (T, K), drawn
+    uniformly; ``batch``: (K,) of the batch's targets, so popular ones more often.
+    """
+    device = target_T.device
+    match kind:
+        case "shared":
+            return torch.randperm(n_items - 1, device=device)[: min(count, n_items - 1)] + 1
+        case "row":
+            return torch.randint(1, n_items, (len(target_T), count), device=device)
+        case "batch":
+            return target_T[torch.randint(len(target_T), (count,), device=device)]
 
 
 def alignment(first_NH, second_NH, *, temperature):

@@ -32,7 +32,8 @@ def naive_full_softmax(user, item, target):
     seed=st.integers(0, 99),
 )
 def test_full_softmax_in_chunks_is_the_naive_one(n_targets, n_items, chunk, seed):
-    whole, losses.CHUNK = losses.CHUNK, chunk
+    before = losses.CELLS, losses.FEWEST_ROWS
+    losses.CELLS, losses.FEWEST_ROWS = chunk * n_items, 1
     try:
         user, item, target = some(n_targets, n_items, seed=seed)
         ours = losses.full_softmax(user, item, target)
@@ -40,7 +41,7 @@ def test_full_softmax_in_chunks_is_the_naive_one(n_targets, n_items, chunk, seed
         theirs = naive_full_softmax(user, item, target)
         theirs_gradients = torch.autograd.grad(3 * theirs, (user, item))
     finally:
-        losses.CHUNK = whole
+        losses.CELLS, losses.FEWEST_ROWS = before
     assert torch.allclose(ours, theirs, atol=1e-12)
     for one, other in zip(ours_gradients, theirs_gradients, strict=True):
         assert torch.allclose(one, other, atol=1e-12)
@@ -87,11 +88,60 @@ def test_gbce_fully_calibrated_weighs_the_positive_by_the_sampling_rate():
     )  # beta = 2 negatives / 10 items
 
 
-def test_negatives_are_distinct_real_items():
-    drawn = losses.uniform_negatives(20, 15, "cpu")
-    assert len(drawn) == 15 == len(set(drawn.tolist()))
-    assert drawn.min() >= 1 and drawn.max() <= 19
-    assert sorted(losses.uniform_negatives(5, 99, "cpu").tolist()) == [1, 2, 3, 4]
+def naive_logits(user, item, target, negative, log_q=None):
+    """For each target its score and those of its negatives, itself left out; a loop in float64."""
+    rows = []
+    for t, own in enumerate(target.tolist()):
+        others = (negative if negative.dim() == 1 else negative[t]).tolist()
+        scores = [user[t] @ item[i] - (log_q[i] if log_q is not None else 0) for i in [own, *others]]
+        rows.append([scores[0], *(s for s, i in zip(scores[1:], others, strict=True) if i != own)])
+    return rows
+
+
+@pytest.mark.parametrize("kind", ["shared", "row", "batch"])
+def test_sampled_losses_are_the_naive_ones_with_their_gradients(kind, monkeypatch):
+    monkeypatch.setattr(losses, "OWN_ROWS", 3)
+    user, item, target = some(11, 9, 4, seed=2)
+    torch.manual_seed(1)
+    negative = losses.draw_negatives(kind, 6, target, len(item))
+    log_q = torch.rand(len(item), dtype=torch.float64).log() if kind == "batch" else None
+    rows = naive_logits(user, item, target, negative, log_q)
+    kept = [torch.stack(row) for row in rows]
+    softmax = torch.stack([torch.logsumexp(row, 0) - row[0] for row in kept]).mean()
+    calls = [(lambda: losses.sampled_softmax(user, item, target, negative, log_q), softmax)]
+    if kind != "batch":
+        rate = negative.shape[-1] / (len(item) - 2)
+        beta = rate * (0.7 * (1 - 1 / rate) + 1 / rate)
+        each = [-(beta * F.logsigmoid(row[0]) + F.logsigmoid(-row[1:]).sum()) / 7 for row in kept]
+        calls.append(
+            (lambda: losses.generalised_bce(user, item, target, negative, calibration=0.7), sum(each) / 11)
+        )
+    for ours, theirs in calls:
+        assert ours().item() == pytest.approx(theirs.item(), abs=1e-12)
+        gradients = [torch.autograd.grad(x, (user, item), retain_graph=True) for x in (ours(), theirs)]
+        for one, other in zip(*gradients, strict=True):
+            assert torch.allclose(one, other, atol=1e-12)
+
+
+def test_negatives_are_real_items_drawn_as_their_name_says():
+    target = torch.tensor([3, 3, 3, 7])
+    drawn = losses.draw_negatives("shared", 15, target, 20)
+    assert len(drawn) == 15 == len(set(drawn.tolist())) and drawn.min() >= 1 and drawn.max() <= 19
+    assert sorted(losses.draw_negatives("shared", 99, target, 5).tolist()) == [1, 2, 3, 4]
+    own = losses.draw_negatives("row", 500, target, 20)
+    assert own.shape == (4, 500) and sorted(set(own.flatten().tolist())) == list(range(1, 20))
+    of_batch = losses.draw_negatives("batch", 4000, target, 20)
+    assert (of_batch == 3).double().mean().item() == pytest.approx(0.75, abs=0.03) and set(
+        of_batch.tolist()
+    ) == {3, 7}
+
+
+def test_a_large_catalogue_is_taken_in_by_fewer_rows_at_a_time(monkeypatch):
+    user, item, target = some(40, 30)
+    whole = losses.full_softmax(user, item, target)
+    monkeypatch.setattr(losses, "CELLS", 60)  # two rows of 30 items
+    monkeypatch.setattr(losses, "FEWEST_ROWS", 1)
+    assert losses.full_softmax(user, item, target).item() == pytest.approx(whole.item(), abs=1e-12)
 
 
 def test_alignment_of_orthogonal_views_by_hand():
