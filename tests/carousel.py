@@ -9,6 +9,7 @@ from recbole.utils import init_seed
 
 from recbole_llm.text.artifact import AlignedVectors
 from recbole_llm.train.run import configure, create_dataset
+from recbole_llm.train.trainer import trainer_for
 
 N_ITEMS = 17
 TINY = {
@@ -79,3 +80,26 @@ def house(directory, model="LLMSeqRec", *, salt=0, without=(), fields=("title",)
     init_seed(config["seed"], config["reproducibility"])
     built = config.model_class(config, train._dataset)
     return SimpleNamespace(config=config, train=train, valid=valid, test=test, model=built)
+
+
+NOISY = {"dropout": 0.2, "adaptor_dropout": 0.2, "eval_step": 1, "warmup_steps": 5, "stopping_step": 50}
+
+
+def trained(folder, place, epochs, *, resume=None, stop_after=None, **keys):
+    """A world trained for some epochs, its checkpoint under ``place``; stopped by Ctrl-C after an epoch if asked."""
+    world = house(folder, epochs=epochs, **NOISY | keys)
+    world.config["checkpoint_dir"] = str(place)
+    world.trainer = trainer_for(world.config, world.model)
+    if resume:
+        world.trainer.resume_checkpoint(resume)
+
+    def interrupt(epoch):
+        if epoch == stop_after:
+            raise KeyboardInterrupt
+
+    world.trainer.on_epoch = interrupt
+    try:
+        world.trainer.fit(world.train, world.valid, verbose=False)
+    except KeyboardInterrupt:
+        assert stop_after is not None
+    return world
