@@ -29,3 +29,7 @@ check_recbole()
 from . import compat  # noqa: E402  RecBole must be there before it can be patched
 
 compat.apply()
+
+from .data import dataset  # noqa: E402  RecBole must work before its data set can be extended
+
+dataset.offer()

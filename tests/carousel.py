@@ -4,11 +4,12 @@ import zlib
 from types import SimpleNamespace
 
 import numpy as np
-from recbole.data import data_preparation
+import torch
+from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
 from recbole_llm.text.artifact import AlignedVectors
-from recbole_llm.train.run import configure, create_dataset
+from recbole_llm.train.run import configure
 from recbole_llm.train.trainer import trainer_for
 
 N_ITEMS = 17
@@ -103,3 +104,15 @@ def trained(folder, place, epochs, *, resume=None, stop_after=None, **keys):
     except KeyboardInterrupt:
         assert stop_after is not None
     return world
+
+
+def assert_same_batches(ours, theirs):
+    for our_batch, their_batch in zip(ours, theirs, strict=True):
+        our_rows, their_rows = (b[0] if isinstance(b, tuple) else b for b in (our_batch, their_batch))
+        assert set(their_rows.interaction) <= set(our_rows.interaction)
+        for column, values in their_rows.interaction.items():
+            assert torch.equal(our_rows[column], values), column
+            assert our_rows[column].dtype == values.dtype, column
+        if isinstance(our_batch, tuple):
+            for one, other in zip(our_batch[1:], their_batch[1:], strict=True):
+                assert one is other is None or torch.equal(one, other)

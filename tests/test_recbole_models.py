@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from carousel import assert_same_batches
 from recbole.config import Config
-from recbole.data import create_dataset
+from recbole.data import create_dataset, data_preparation
 from recbole.model.sequential_recommender import KSR
 from recbole.quick_start import quick_start, run_recbole
+from recbole.utils import init_seed
 
-import recbole_llm  # noqa: F401  patches RecBole
+from recbole_llm.data.dataset import OffsetDataset
 
 USERS, ITEMS, ENTITIES = 40, 30, 12
 FAMILIES = ("general", "sequential", "context_aware", "knowledge_aware")
@@ -133,6 +135,26 @@ def tiny(tmp_path_factory):
     folder.mkdir()
     write_tiny_dataset(folder)
     return folder
+
+
+@pytest.mark.parametrize("model", ["SASRecF", "GRU4RecKG", "S3Rec", "BERT4Rec", "NPE"])
+def test_the_batches_of_offsets_are_recboles_with_every_column(model, tiny, tmp_path):
+    given = {**TINY, **BY_FAMILY["sequential"], **BY_MODEL.get(model, {}), "data_path": str(tiny.parent)}
+    given |= {"train_batch_size": 50, "checkpoint_dir": str(tmp_path), "train_neg_sample_args": None}
+    parts = []
+    for offsets in (True, False):
+        config = Config(model=model, dataset="tiny", config_dict=given | {"history_as_offsets": offsets})
+        init_seed(3, True)
+        dataset = create_dataset(config)
+        assert isinstance(dataset, OffsetDataset) is offsets
+        parts.append(data_preparation(config, dataset))
+    for ours, theirs in zip(*parts, strict=True):
+        listed = []
+        for part in (ours, theirs):
+            init_seed(5, True)
+            listed.append(list(part))
+        assert len(listed[1]) >= 1
+        assert_same_batches(*listed)
 
 
 @pytest.mark.parametrize(("family", "model"), [pytest.param(*pair, id=pair[1].__name__) for pair in models()])

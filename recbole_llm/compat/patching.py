@@ -18,8 +18,8 @@ def wrap(owner, name, wrapper):
         Takes the original function, gives the new one.
     """
     original = vars(owner)[name]
-    if not hasattr(original, "replaced"):
-        setattr(owner, name, keeping(original, wrapper(original)))
+    if not _made_by(wrapper, original):
+        setattr(owner, name, keeping(original, wrapper(original), wrapper))
 
 
 def rebind(module, name, wrapper):
@@ -28,19 +28,29 @@ def rebind(module, name, wrapper):
     All modules, not only RecBole's: a script may have imported the function before it imported us.
     """
     original = getattr(module, name)
-    if hasattr(original, "replaced"):
+    if _made_by(wrapper, original):
         return
-    replacement = keeping(original, wrapper(original))
+    replacement = keeping(original, wrapper(original), wrapper)
     for holder in list(sys.modules.values()):
         if getattr(holder, "__dict__", {}).get(name) is original:
             setattr(holder, name, replacement)
 
 
-def keeping(original, replacement):
+def keeping(original, replacement, wrapper=None):
     """``replacement`` with the name and docstring of ``original``, which stays reachable as ``replaced``."""
     update_wrapper(replacement, original)
-    replacement.replaced = original
+    replacement.replaced, replacement.wrapper = original, wrapper
     return replacement
+
+
+def _made_by(wrapper, function):
+    """Whether ``wrapper`` made ``function`` or one that it replaces; wrappers of one name are one wrapper."""
+    while hasattr(function, "replaced"):
+        made = function.wrapper
+        if made and (made.__module__, made.__qualname__) == (wrapper.__module__, wrapper.__qualname__):
+            return True
+        function = function.replaced
+    return False
 
 
 class StandIn(ModuleType):

@@ -11,10 +11,13 @@ Shapes: B rows of a batch, L max history length, N interactions, W windows.
 """
 
 import numpy as np
+import recbole.data
 import torch
 from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
+from recbole.utils import ModelType
 
+from ..compat.patching import rebind
 from .windows import Windows
 
 ROW_END = "history_end"  # column of a row: the place of its target among the sorted interactions
@@ -69,6 +72,8 @@ class OffsetDataset(SequentialDataset):
     def build(self):
         """The parts of the split; the first (training) holds windows where ``train_rows`` is ``dense``."""
         parts = super().build()
+        if self.config["valid_users"] and len(parts) == 3:
+            parts[1].inter_feat = self._some_users(parts[1].inter_feat, self.config["valid_users"])
         if self.config["train_rows"] == "dense":
             parts[0].windows = Windows.over(
                 parts[0].inter_feat[ROW_END].numpy(),
@@ -79,6 +84,12 @@ class OffsetDataset(SequentialDataset):
                 overlap=self.config["window_overlap"] or 0,
             )
         return parts
+
+    def _some_users(self, rows, count):
+        """The rows of ``count`` users, drawn once by the seed; all rows where there are no more users."""
+        users = torch.unique(rows[self.uid_field])
+        order = torch.randperm(len(users), generator=torch.Generator().manual_seed(self.config["seed"]))
+        return rows[torch.isin(rows[self.uid_field], users[order[:count]])]
 
     def __len__(self):
         return len(self.inter_feat) if self.windows is None else len(self.windows)
@@ -151,6 +162,33 @@ class OffsetDataset(SequentialDataset):
         return self._create_sparse_matrix(
             self.events[torch.cat([ends, first])], self.uid_field, self.iid_field, form, value_field
         )
+
+
+def offer():
+    """Let RecBole's ``create_dataset`` give this data set where ``history_as_offsets`` asks for it.
+
+    A model's own data set (RecBole's ``GRU4RecKGDataset``, say) is extended likewise, but for one that makes its rows
+    in another way (DIEN's). Benchmark files, which bring ready-made rows, are read as before.
+    """
+    rebind(recbole.data, "create_dataset", _with_offsets)
+
+
+def _with_offsets(original):
+    def create_dataset(config):
+        theirs = getattr(recbole.data.dataset, f"{config['model']}Dataset", SequentialDataset)
+        makes_its_rows = theirs is not SequentialDataset and "data_augmentation" in vars(theirs)
+        if (
+            not config["history_as_offsets"]
+            or config["MODEL_TYPE"] != ModelType.SEQUENTIAL
+            or config["benchmark_filename"] is not None
+            or makes_its_rows
+        ):
+            return original(config)
+        if theirs is SequentialDataset:
+            return OffsetDataset(config)
+        return type(f"Offset{theirs.__name__}", (OffsetDataset, theirs), {})(config)
+
+    return create_dataset
 
 
 def _first_of_block(sorted_keys):

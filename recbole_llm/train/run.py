@@ -9,14 +9,12 @@ from datetime import datetime
 from pathlib import Path
 
 import torch
-from recbole.data import data_preparation
-from recbole.data import dataset as recbole_datasets
-from recbole.utils import ModelType, init_seed
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import init_seed
 
 from dataset_prep import prepare
 
 from ..config import Config, read_arguments
-from ..data.dataset import OffsetDataset
 from ..data.texts import attach_text_vectors
 from ..errors import ArtifactError, SettingError
 from ..evaluation import report
@@ -29,6 +27,7 @@ from .screen import Screen
 from .trainer import Evaluation, trainer_for
 
 SETTINGS = "settings.json"
+SCORES = 2**25  # of a batch of an evaluation, rows times items, at most: 128 MiB
 
 
 @dataclass
@@ -162,7 +161,9 @@ def train_and_test(config, folder, screen):
 def build(config):
     """The three parts of the data, the manifests of the texts by field, and the model at its start."""
     init_seed(config["seed"], config["reproducibility"])
-    parts = data_preparation(config, create_dataset(config))
+    dataset = create_dataset(config)
+    config["eval_batch_size"] = min(config["eval_batch_size"], max(SCORES // dataset.item_num, 1))
+    parts = data_preparation(config, dataset)
     texts, train_set = {}, parts[0]._dataset
     if getattr(config.model_class, "reads_text", lambda config: False)(config):
         texts = attach_text_vectors(config, train_set, config["device"])
@@ -189,16 +190,6 @@ def restore(folder):
     parts, _, model = build(config)
     trainer_for(config, model).load_best()
     return model.eval(), parts[0]._dataset
-
-
-def create_dataset(config):
-    """Our data set of offsets where RecBole would take its plain sequential one; else the one that RecBole takes."""
-    own = getattr(recbole_datasets, f"{config['model']}Dataset", None)
-    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and own is None and config["benchmark_filename"] is None:
-        return OffsetDataset(config)
-    from recbole.data import create_dataset as recbole_create_dataset
-
-    return recbole_create_dataset(config)
 
 
 def fit(trainer, train_data, valid_data, config, folder, screen):

@@ -2,15 +2,16 @@
 
 import numpy as np
 import torch
-from carousel import house, write_carousel
+from carousel import assert_same_batches, house, write_carousel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recbole.data import data_preparation
-from recbole.data.dataset import SequentialDataset
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.data.dataset import DIENDataset, SequentialDataset
 from recbole.utils import init_seed
 
-from recbole_llm.data.dataset import ELAPSED, NEXT_ELAPSED, NEXT_ITEMS, ROW_END
-from recbole_llm.train.run import configure, create_dataset
+from recbole_llm.data.dataset import ELAPSED, NEXT_ELAPSED, NEXT_ITEMS, ROW_END, OffsetDataset
+from recbole_llm.train.run import configure
 
 
 def write(folder, rows, columns="user_id:token\titem_id:token\ttimestamp:float"):
@@ -32,18 +33,6 @@ def loaders(folder, dataset_class=create_dataset, **keys):
     config["checkpoint_dir"] = str(folder / "saved")
     init_seed(3, True)
     return data_preparation(config, dataset_class(config))
-
-
-def assert_same_batches(ours, theirs):
-    for our_batch, their_batch in zip(ours, theirs, strict=True):
-        our_rows, their_rows = (b[0] if isinstance(b, tuple) else b for b in (our_batch, their_batch))
-        assert set(their_rows.interaction) <= set(our_rows.interaction)
-        for column, values in their_rows.interaction.items():
-            assert torch.equal(our_rows[column], values), column
-            assert our_rows[column].dtype == values.dtype, column
-        if isinstance(our_batch, tuple):
-            for one, other in zip(our_batch[1:], their_batch[1:], strict=True):
-                assert one is other is None or torch.equal(one, other)
 
 
 @st.composite
@@ -168,3 +157,33 @@ def test_dense_and_prefix_rows_teach_the_same_targets(tmp_path):
     assert sorted(taught[taught > 0].tolist()) == sorted(
         item for batch in prefix for item in batch["item_id"].tolist()
     )
+
+
+def test_stock_recbole_gets_the_offsets_by_one_key(tmp_path):
+    from recbole.quick_start import quick_start
+
+    write(tmp_path, [(f"u{u}", f"i{k}", k) for u in range(4) for k in range(9)])
+    given = {"data_path": str(tmp_path), "MAX_ITEM_LIST_LENGTH": 4, "train_neg_sample_args": None}
+    found = {}
+    for key in (True, False, None):
+        settings = given if key is None else given | {"history_as_offsets": key}
+        config = Config(model="SASRec", dataset="shop", config_dict=settings)
+        found[key] = type(quick_start.create_dataset(config))
+    assert found == {True: OffsetDataset, False: SequentialDataset, None: SequentialDataset}
+    config = Config(model="DIEN", dataset="shop", config_dict=given | {"history_as_offsets": True})
+    assert type(quick_start.create_dataset(config)) is DIENDataset  # it makes rows in a way of its own
+    config = Config(model="BPR", dataset="shop", config_dict=given | {"history_as_offsets": True})
+    assert not isinstance(quick_start.create_dataset(config), SequentialDataset)
+
+
+def test_validation_may_look_at_some_users_drawn_once(tmp_path):
+    write(tmp_path, [(f"u{u}", f"i{k}", k) for u in range(30) for k in range(6)])
+    drawn = []
+    for seed in (1, 1, 2):
+        train, valid, test = loaders(tmp_path, valid_users=7, seed=seed)
+        users = [user for batch in valid for user in batch[0]["user_id"].tolist()]
+        assert len(users) == 7 == len(set(users)) and len(valid._dataset) == 7
+        assert len(test._dataset) == 30 and len(train._dataset) == 90
+        drawn.append(users)
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(loaders(tmp_path, valid_users=99)[1]._dataset) == 30
