@@ -5,6 +5,7 @@ step and spares tuning a decay of the learning rate. Pavel Izmailov et al., 2018
 """
 
 import ctypes
+import math
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +47,8 @@ class RankingTrainer(ResumingTrainer):
         if config["average_decay"]:
             self.averaged = AveragedModel(model, multi_avg_fn=moving_average(config["average_decay"]))
             self.optimizer.register_step_post_hook(lambda *_: self.averaged.update_parameters(self.model))
-        self.steps = 0
-        self.optimizer.register_step_pre_hook(self._warm_up)
+        self.steps, self.train_data = 0, None
+        self.optimizer.register_step_pre_hook(self._set_pace)
         self.optimizer.register_step_post_hook(self._tidy)
         self.curve = []  # one dict an epoch: loss, seconds, and the validation's metrics where it was validated
         self.on_epoch = lambda _: None  # called after every validation, or every epoch where there is none
@@ -80,12 +81,13 @@ class RankingTrainer(ResumingTrainer):
 
         return super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
 
-    def _warm_up(self, optimizer, *_):
-        """Let the learning rate rise linearly over the first ``warmup_steps`` steps."""
+    def _set_pace(self, optimizer, *_):
+        """Count the step and set its learning rate."""
         self.steps += 1
-        if self.steps <= (self.config["warmup_steps"] or 0):
-            for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate * self.steps / self.config["warmup_steps"]
+        total = self.epochs * len(self.train_data) if self.train_data else 0
+        pace = pace_at(self.steps, total, self.config["warmup_steps"] or 0, self.config["learning_rate_end"])
+        for group in optimizer.param_groups:
+            group["lr"] = self.learning_rate * pace
 
     def _tidy(self, *_):
         if self.steps % TIDY_EVERY == 0:
@@ -158,6 +160,19 @@ class RankingTrainer(ResumingTrainer):
             length = interaction[dataset.item_list_length_field]
             self._ranks.add(interaction[dataset.uid_field], target, *ranks, length)
         return interaction, chosen, row, target
+
+
+def pace_at(step, total, warmup, end):
+    """The share of the learning rate at a step, from 1: it rises linearly, then falls along half a cosine to ``end``.
+
+    Ilya Loshchilov and Frank Hutter, "SGDR", ICLR 2017, https://arxiv.org/abs/1608.03983
+    """
+    if step < warmup:
+        return step / warmup
+    if end is None or end == 1 or total <= warmup:
+        return 1.0
+    done = min((step - warmup) / (total - warmup), 1.0)
+    return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
 
 
 def moving_average(decay):

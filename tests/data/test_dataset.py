@@ -187,3 +187,21 @@ def test_validation_may_look_at_some_users_drawn_once(tmp_path):
         drawn.append(users)
     assert drawn[0] == drawn[1] != drawn[2]
     assert len(loaders(tmp_path, valid_users=99)[1]._dataset) == 30
+
+
+def test_lists_within_events_are_gathered_as_recbole_copies_them(tmp_path):
+    rows = [
+        (f"u{u}", f"i{(u + k) % 6}", k, " ".join(f"t{n}" for n in range(k % 3 + 1)), f"{k}.5 {u}.25")
+        for u in range(5)
+        for k in range(2 + u)
+    ]
+    write(tmp_path, rows, "user_id:token\titem_id:token\ttimestamp:float\ttags:token_seq\tplace:float_seq")
+    keys = {"load_col": {"inter": ["user_id", "item_id", "timestamp", "tags", "place"]}}
+    ours, theirs = loaders(tmp_path, **keys), loaders(tmp_path, SequentialDataset, **keys)
+    for parts in zip(ours, theirs, strict=True):
+        listed = []
+        for part in parts:
+            init_seed(5, True)
+            listed.append(list(part))
+        assert_same_batches(*listed)
+    assert listed[0][0][0]["tags_list"].shape[1:] == (4, 3)

@@ -27,9 +27,9 @@ def count(found):
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-replace, warm_up = os.replace, trainer.RankingTrainer._warm_up
+replace, set_pace = os.replace, trainer.RankingTrainer._set_pace
 os.replace = lambda old, new: (count(Path(new).name == {point!r}), replace(old, new))[1]
-trainer.RankingTrainer._warm_up = lambda *a: (count({point!r} == "step"), warm_up(*a))[1]
+trainer.RankingTrainer._set_pace = lambda *a: (count({point!r} == "step"), set_pace(*a))[1]
 trained(Path({folder!r}), Path({place!r}), 6)
 """
 

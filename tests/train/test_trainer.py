@@ -11,7 +11,7 @@ from recbole_llm.errors import ArtifactError
 from recbole_llm.evaluation.ranks import metrics_from
 from recbole_llm.model import checkpoint
 from recbole_llm.train.resume import BEST, LAST
-from recbole_llm.train.trainer import trainer_for
+from recbole_llm.train.trainer import pace_at, trainer_for
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,14 @@ def test_the_learning_rate_rises_over_the_first_steps(folder, tmp_path):
         trainer.optimizer.step()
         rates.append(trainer.optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
+
+
+def test_the_learning_rate_falls_along_half_a_cosine(folder, tmp_path):
+    assert [pace_at(step, 100, 0, 0.1) for step in (0, 50, 100, 120)] == pytest.approx([1, 0.55, 0.1, 0.1])
+    assert [pace_at(step, 100, 20, 0.0) for step in (10, 20, 60)] == pytest.approx([0.5, 1.0, 0.5])
+    assert {pace_at(step, 100, 0, 1.0) for step in range(100)} == {1.0}
+    world = trained(folder, tmp_path, 2, learning_rate=0.01, learning_rate_end=0.0, warmup_steps=0)
+    assert world.trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_ranks_give_recboles_metrics_under_both_conventions(whole):
