@@ -7,9 +7,9 @@ the SASRec of ``_plain_sasrec.py`` on our windows, with the same loss. Memory is
 """
 
 import json
-import resource
 import subprocess
 import sys
+from pathlib import Path
 from time import perf_counter
 
 import torch
@@ -24,7 +24,7 @@ from recbole_llm.train.trainer import trainer_for
 
 SIZE = {"hidden_size": 64, "n_layers": 2, "n_heads": 2, "inner_size": 256, "show_progress": False}
 STOCK = {"history_as_offsets": False, "train_rows": "prefix", "train_batch_size": 2048}
-OURS = {"history_as_offsets": True, "train_rows": "dense", "train_batch_size": 64}
+OURS = {"history_as_offsets": True, "train_rows": "dense", "train_batch_size": 64, "enable_amp": True}
 PLAIN_LOSS = {"encoder": "sasrec", "position": "learned", "fusion": "id_only", "score": "dot", "loss": "bce"}
 
 
@@ -76,7 +76,8 @@ def training(options, rows, length):
     (train, _, _), _ = built(config)
     model = config.model_class(config, train._dataset).train()
     trainer = trainer_for(config, model)
-    return targets_per_second(train, stepper(trainer.optimizer, model.calculate_loss), options.batches)
+    step = stepper(trainer.optimizer, model.calculate_loss, autocast=trainer.enable_amp)
+    return targets_per_second(train, step, options.batches)
 
 
 def beside_plain(options, length):
@@ -119,14 +120,21 @@ def memory(options, side, length):
 
 def take_memory(dataset, data_path, side, length):
     """Build the data set, take three batches, print what the peak has grown by, in GiB."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on (Linux)
+    before = kib("VmRSS")
     rows = STOCK if side == "stock" else OURS
     given = SIZE | rows | {"dataset": dataset, "data_path": data_path, "MAX_ITEM_LIST_LENGTH": int(length)}
     (train, _, _), _ = built(configure("SASRec", given | {"model": "SASRec"}))
     for number, _ in enumerate(train):
         if number == 2:
             break
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
+    print((kib("VmHWM") - before) / 2**20)
+
+
+def kib(name):
+    """A line of ``/proc/self/status``, in KiB: ``VmRSS`` is the memory now, ``VmHWM`` its peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def main():

@@ -27,6 +27,12 @@ from .screen import Screen
 from .trainer import Evaluation, trainer_for
 
 SETTINGS = "settings.json"
+ALIKE = """
+    train_rows train_batch_size window_shift window_overlap epochs eval_step stopping_step learner learning_rate
+    learning_rate_end warmup_steps weight_decay average_decay enable_amp hidden_size n_layers n_heads
+    MAX_ITEM_LIST_LENGTH seed eval_args eval_batch_size valid_users mask_history metrics topk valid_metric saved
+    show_progress device_threads gpu_id raw_path artifact_path
+"""  # what a baseline takes over from the model that it stands beside
 SCORES = 2**25  # of a batch of an evaluation, rows times items, at most: 128 MiB
 
 
@@ -112,11 +118,7 @@ def configure(model_name, given, files=()):
 
 def configure_baseline(config, given):
     """The configuration of the model that ``baseline`` names: same data, size, rows, optimiser and stopping."""
-    same = (
-        "train_rows train_batch_size window_shift epochs eval_step stopping_step learner learning_rate weight_decay "
-        "average_decay warmup_steps hidden_size n_layers n_heads MAX_ITEM_LIST_LENGTH seed eval_args eval_batch_size "
-        "mask_history metrics topk valid_metric saved show_progress device_threads gpu_id raw_path artifact_path"
-    ).split()
+    same = ALIKE.split()
     shared = {key: given.get(key, config[key]) for key in same if key in given or key in config}
     shared |= {
         "data_path": given.get("data_path"),
