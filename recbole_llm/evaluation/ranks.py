@@ -54,14 +54,15 @@ class RankTable:
     def __init__(self):
         self.batches = []
 
-    def add(self, user, item, rank, rank_masked, history_length):
-        """Append (P,) tensors of internal ids, ranks and history lengths."""
-        columns = (user, item, rank, rank_masked, history_length)
+    def add(self, row, user, item, rank, rank_masked, history_length):
+        """Append (P,) tensors: the number of each target's row, internal ids, ranks and history lengths."""
+        columns = (row, user, item, rank, rank_masked, history_length)
         self.batches.append(torch.stack([column.cpu() for column in columns]).numpy())
 
     def frame(self, dataset, train_counts):
-        """The table with external tokens, in the order of evaluation; columns as in ``COLUMNS``."""
-        user, item, rank, rank_masked, length = np.concatenate(self.batches, 1)
+        """The table with external tokens, in the order of the rows; columns as in ``COLUMNS``."""
+        found = np.concatenate(self.batches, 1)
+        _, user, item, rank, rank_masked, length = found[:, found[0].argsort(kind="stable")]
         return pd.DataFrame(
             {
                 "user": dataset.id2token(dataset.uid_field, user),

@@ -31,7 +31,7 @@ class VectorRecommender(SequentialRecommender):
         self.dense = config["train_rows"] == "dense"
         log_q_I = log_chances(dataset.train_counts()) if settings.negatives == "batch" else None
         self.register_buffer("log_q_I", log_q_I, persistent=False)
-        self._items = None  # see current_items
+        self._kept = {}  # see current_items; a dict, for a module would register a table that is itself a weight
 
     @abstractmethod
     def items(self):
@@ -57,7 +57,7 @@ class VectorRecommender(SequentialRecommender):
     def calculate_loss(self, interaction):
         """The ranking loss at every position (dense rows) or at the last one (prefix rows), and what regularises."""
         layout = Layout.of(interaction[self.ITEM_SEQ_LEN])
-        self._items = self.items()
+        self._kept["items"] = self.items()
         try:
             user_TH = self.encode(interaction[self.ITEM_SEQ], layout, *_times(interaction))
             if self.dense:
@@ -66,7 +66,7 @@ class VectorRecommender(SequentialRecommender):
                 user_TH, target_T = user_TH[layout.last_B], interaction[self.POS_ITEM_ID]
             terms = (self.ranking_loss(user_TH, target_T), *self.regularisation(interaction))
         finally:
-            self._items = None
+            self._kept.clear()
         return terms if len(terms) > 1 else terms[0]
 
     def ranking_loss(self, user_TH, target_T):
@@ -99,22 +99,22 @@ class VectorRecommender(SequentialRecommender):
 
         Within a batch the histories and the scores so share one draw of every dropout.
         """
-        if self._items is not None:
-            return self._items
+        if "items" in self._kept:
+            return self._kept["items"]
         if self.training:
             return self.items()
         with torch.no_grad():
-            self._items = self.items()
-        return self._items
+            self._kept["items"] = self.items()
+        return self._kept["items"]
 
     def load_state_dict(self, *args, **kwargs):
         """Take other weights; the items are made anew."""
-        self._items = None
+        self._kept.clear()
         return super().load_state_dict(*args, **kwargs)
 
     def train(self, mode=True):
         """Switch between training and evaluation; the items are made anew."""
-        self._items = None
+        self._kept.clear()
         return super().train(mode)
 
 

@@ -145,7 +145,8 @@ class LLMSeqRec(VectorRecommender):
         """
         count, first = len(next(iter(aligned.values())).present), self.n_items
         self.table.extend([aligned[field] for field in self.text_fingerprints])
-        self.n_items, self._items = first + count, None
+        self.n_items = first + count
+        self._kept.clear()
         return range(first, self.n_items)
 
     # ------------------------------------------------------------------ histories

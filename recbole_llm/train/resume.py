@@ -11,7 +11,9 @@ import torch
 from recbole.trainer import Trainer
 
 from ..compat.plain import plain, restored
+from ..errors import SettingError
 from ..model import checkpoint
+from . import parallel
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 
@@ -34,6 +36,8 @@ class ResumingTrainer(Trainer):
         self.model.load_other_parameter(other)
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        if parallel.rank() > 0:
+            return
         evaluated = self.model if self.averaged is None else self.averaged.module
         tensors = dict(evaluated.state_dict())
         other = plain(self.model.other_parameter(), "other_parameter")
@@ -52,9 +56,8 @@ class ResumingTrainer(Trainer):
         tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
         if self.averaged is not None:
             tensors |= {f"averaged.{name}": t for name, t in self.averaged.state_dict().items()}
-        tensors |= {"rng.torch": torch.get_rng_state(), "rng.loader": self.train_data.generator.get_state()}
-        _, keys, place, has_gauss, cached = np.random.get_state()
-        tensors["rng.numpy"] = torch.from_numpy(keys.astype(np.int64))
+        for number, states in enumerate(parallel.of_each(self._randomness())):
+            tensors |= {f"rng.{number}.{name}": state for name, state in states.items()}
         facts = {
             "epoch": epoch,
             "cur_step": self.cur_step,
@@ -62,14 +65,26 @@ class ResumingTrainer(Trainer):
             "best_valid_score": float(self.best_valid_score),
             "best_valid_result": printable(self.best_valid_result),
             "curve": self.curve,
-            "numpy": [int(place), int(has_gauss), float(cached)],
+            "processes": parallel.world(),
             "optimizer": optimizer,
         }
-        checkpoint.save(self.folder / LAST, tensors | moments, facts)
+        if parallel.rank() == 0:
+            checkpoint.save(self.folder / LAST, tensors | moments, facts)
 
     def resume_checkpoint(self, resume_file):
-        """Take up the state that ``save_progress`` wrote; ``fit`` goes on with the epoch after it."""
+        """Take up the state that ``save_progress`` wrote; ``fit`` goes on with the epoch after it.
+
+        Raises
+        ------
+        SettingError
+            If it was written by another number of processes: their random numbers would not go on where they stopped.
+        """
         tensors, facts = checkpoint.load(resume_file)
+        if facts["processes"] != parallel.world():
+            raise SettingError(
+                f"{resume_file} was written by {facts['processes']} processes, found {parallel.world()}; "
+                f"go on with --nproc={facts['processes']}"
+            )
         of = {kind: {} for kind in ("model", "averaged", "rng", "optimizer")}
         for name, value in tensors.items():
             kind, _, rest = name.partition(".")
@@ -81,12 +96,25 @@ class ResumingTrainer(Trainer):
         self.start_epoch = facts["epoch"] + 1
         self.cur_step, self.steps, self.curve = facts["cur_step"], facts["steps"], facts["curve"]
         self.best_valid_score, self.best_valid_result = facts["best_valid_score"], facts["best_valid_result"]
-        self._resumed = of["rng"], facts["numpy"]
+        own = f"{parallel.rank()}."
+        self._resumed = {name.removeprefix(own): t for name, t in of["rng"].items() if name.startswith(own)}
 
-    def _restore_randomness(self, states, numpy_place):
+    def _randomness(self):
+        """The states of all that draws random numbers in this process, as tensors by name."""
+        _, keys, *place = np.random.get_state()
+        states = {"torch": torch.get_rng_state(), "loader": self.train_data.generator.get_state()}
+        states["numpy"] = torch.from_numpy(np.r_[keys.astype(np.float64), place])
+        if self.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self.device)
+        return states
+
+    def _restore_randomness(self, states):
         torch.set_rng_state(states["torch"])
         self.train_data.generator.set_state(states["loader"])
-        np.random.set_state(("MT19937", states["numpy"].numpy().astype(np.uint32), *numpy_place))
+        *keys, place, has_gauss, cached = states["numpy"].tolist()
+        np.random.set_state(("MT19937", np.array(keys, np.uint32), int(place), int(has_gauss), cached))
+        if "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"], self.device)
 
 
 def printable(value):

@@ -1,6 +1,7 @@
 """The main job: from a model's name and a data set's to a report, in steps one can read."""
 
 import json
+import os
 import resource
 import shutil
 import sys
@@ -22,6 +23,7 @@ from ..evaluation.manifest import manifest_of
 from ..model import get_model
 from ..model.base import VectorRecommender
 from ..model.dense import dense
+from . import parallel
 from .resume import LAST, printable
 from .screen import Screen
 from .trainer import Evaluation, trainer_for
@@ -63,7 +65,16 @@ def main(arguments=None):
     if "resume" in given:
         before = json.loads((Path(given["resume"]) / SETTINGS).read_text(encoding="utf-8"))
         given = before | given
-    return run(_complete(given))
+    return start(_complete(given))
+
+
+def start(given):
+    """``run`` in this process, or in as many of this machine as ``nproc`` asks for; returns the folder of the run."""
+    processes = int(given.get("nproc", 1))
+    if processes != 1 and "WORLD_SIZE" not in os.environ:
+        return parallel.launch(run, given, processes)
+    with parallel.joined():  # of the processes that torchrun started, if it did
+        return run(given)
 
 
 def _complete(given):
@@ -87,15 +98,17 @@ def run(given):
     own = {key: value for key, value in given.items() if key != "config_files"}
     config = configure(own["model"], own, files)
     folder = folder_of(config)
-    screen = Screen(folder)
-    report.write_json(folder / SETTINGS, given)
+    screen, first = Screen(folder, quiet=parallel.rank() > 0), parallel.rank() == 0
+    if first:
+        report.write_json(folder / SETTINGS, given)
     outcomes = [train_and_test(config, folder, screen)]
     if config["refit"]:
         outcomes.append(refit(own, files, outcomes[0], folder, screen))
     if config["baseline"] and config["baseline"] != config["model"]:
         outcomes.append(train_and_test(configure_baseline(config, own), folder / "baseline", screen))
-    report.write(folder, outcomes, manifest_of(config, outcomes))
-    if config["saved"] is False:
+    if first:
+        report.write(folder, outcomes, manifest_of(config, outcomes))
+    if first and config["saved"] is False:
         drop_weights(folder)
     screen.results(outcomes, folder)
     return folder
@@ -111,7 +124,8 @@ def configure(model_name, given, files=()):
         torch.set_num_threads(config["device_threads"])
     # RecBole points ml-100k at its own wheel; whatever the data set, ours lies in <data_path>/<name>
     home = Path(config.external_config_dict.get("data_path") or "dataset")
-    config["data_path"] = str(prepare(config["dataset"], config["raw_path"], home))
+    with parallel.first_alone():
+        config["data_path"] = str(prepare(config["dataset"], config["raw_path"], home))
     config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty()
     return config
 
@@ -154,6 +168,7 @@ def refit(given, files, first, folder, screen):
 def train_and_test(config, folder, screen):
     """Data, model, training, test: one model from its configuration to its ``Outcome``."""
     config["checkpoint_dir"] = str(folder / "checkpoint")
+    (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
     (train_data, valid_data, test_data), texts, model = build(config)
     trainer = trainer_for(config, model)
     fit(trainer, train_data, valid_data, config, folder, screen)
@@ -168,7 +183,8 @@ def build(config):
     parts = data_preparation(config, dataset)
     texts, train_set = {}, parts[0]._dataset
     if getattr(config.model_class, "reads_text", lambda config: False)(config):
-        texts = attach_text_vectors(config, train_set, config["device"])
+        with parallel.first_alone():
+            texts = attach_text_vectors(config, train_set, config["device"])
     init_seed(config["seed"], config["reproducibility"])
     return parts, texts, config.model_class(config, train_set).to(config["device"])
 
@@ -212,7 +228,8 @@ def fit(trainer, train_data, valid_data, config, folder, screen):
 
 def test(trainer, test_data, config, screen, texts):
     """Read the test part once, with the best weights."""
-    trainer.load_best()
+    with parallel.first_alone():  # the first has the weights on disk
+        trainer.load_best()
     evaluation = trainer.evaluate_both_ways(test_data, show_progress=config["show_progress"])
     dataset = trainer.train_data._dataset
     ranks = evaluation.ranks.frame(dataset, dataset.train_counts()) if evaluation.ranks else None
@@ -252,7 +269,8 @@ def folder_of(config):
     """The folder of this run: the one it resumes, or a new one under ``run_path``."""
     if config["resume"]:
         return Path(config["resume"])
-    name = f"{config['model']}-{config['dataset']}-{config['seed']}-{datetime.now():%Y%m%d-%H%M%S}"
+    now = parallel.agreed(f"{datetime.now():%Y%m%d-%H%M%S}")
+    name = f"{config['model']}-{config['dataset']}-{config['seed']}-{now}"
     folder = Path(config["run_path"]) / (config["run_name"] or name)
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -9,10 +9,10 @@ CONVENTIONS = {"unmasked": "not masked (RecBole's)", "masked": "masked (the lite
 
 
 class Screen:
-    """Writes to the terminal; ``folder`` is where the run lies."""
+    """Writes to the terminal unless ``quiet``; ``folder`` is where the run lies."""
 
-    def __init__(self, folder, console=None):
-        self.folder, self.console = folder, console or Console(highlight=False)
+    def __init__(self, folder, console=None, quiet=False):
+        self.folder, self.console = folder, console or Console(highlight=False, quiet=quiet)
         if not self.console.is_terminal:
             self.console.width = 160  # a log has no width; a table should not be folded
 

@@ -16,8 +16,9 @@ from recbole.evaluator import Collector
 from recbole.utils import get_trainer
 from torch.optim.swa_utils import AveragedModel
 
-from ..data.dataset import ROW_END
+from ..data.dataset import NEXT_ITEMS, ROW_END
 from ..evaluation.ranks import RankTable, masked, ranks_of
+from . import parallel
 from .resume import BEST, ResumingTrainer
 
 TIDY_EVERY = 20  # steps between two hand-backs of freed memory
@@ -35,6 +36,19 @@ class Evaluation:
     ranks: RankTable | None = None
 
 
+class GatheringCollector(Collector):
+    """RecBole's collector; what the processes found is put together before metrics are computed from it."""
+
+    def get_data_struct(self):
+        """What was collected for every target, of all processes."""
+        found = self.data_struct._data_dict
+        of_targets = {
+            name: rows for name, rows in found.items() if name.startswith("rec.") or name == "data.label"
+        }
+        found |= parallel.put_together(of_targets)
+        return super().get_data_struct()
+
+
 class RankingTrainer(ResumingTrainer):
     """A mixin in front of any of RecBole's trainers; ``trainer_for`` puts the two together."""
 
@@ -42,13 +56,15 @@ class RankingTrainer(ResumingTrainer):
         super().__init__(config, model)
         self.folder = Path(config["checkpoint_dir"])
         self.saved_model_file = str(self.folder / BEST)
-        self.enable_amp = bool(self.enable_amp) and multiplies_bfloat16(self.device.type)
+        self.eval_collector = GatheringCollector(config)
+        self.enable_amp = bool(config["enable_amp"]) and multiplies_bfloat16(self.device.type)
         self.averaged = None
         if config["average_decay"]:
             self.averaged = AveragedModel(model, multi_avg_fn=moving_average(config["average_decay"]))
             self.optimizer.register_step_post_hook(lambda *_: self.averaged.update_parameters(self.model))
         self.steps, self.train_data = 0, None
         self.optimizer.register_step_pre_hook(self._set_pace)
+        self.optimizer.register_step_pre_hook(lambda *_: parallel.sum_gradients(self.model.parameters()))
         self.optimizer.register_step_post_hook(self._tidy)
         self.curve = []  # one dict an epoch: loss, seconds, and the validation's metrics where it was validated
         self.on_epoch = lambda _: None  # called after every validation, or every epoch where there is none
@@ -67,10 +83,11 @@ class RankingTrainer(ResumingTrainer):
         """RecBole's ``fit``; what was learnt up to the last validation is kept in ``last.safetensors``."""
         self.train_data = train_data
         self.validates = self.eval_step > 0 and bool(valid_data)
+        parallel.share_rows(train_data)
         if self.finished:
             return self.best_valid_score, self.best_valid_result
         if self._resumed is not None:
-            self._restore_randomness(*self._resumed)
+            self._restore_randomness(self._resumed)
 
         def after_validation(epoch, score):
             if saved:
@@ -93,20 +110,30 @@ class RankingTrainer(ResumingTrainer):
         if self.steps % TIDY_EVERY == 0:
             return_free_memory()
 
-    def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
+    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         windows = getattr(train_data._dataset, "windows", None)
         if windows is not None:
             windows.cut(epoch_idx)
         self.model.epoch = epoch_idx
         started = perf_counter()
-        loss = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
-        total = sum(loss) if isinstance(loss, tuple) else loss
+        loss = super()._train_epoch(
+            train_data, epoch_idx, loss_func=self._own_part, show_progress=show_progress
+        )
+        total = sum(parallel.of_each(sum(loss) if isinstance(loss, tuple) else loss))
         self.curve.append(
             {"epoch": epoch_idx, "loss": total / len(train_data), "seconds": perf_counter() - started}
         )
         if not self.validates:
             self.on_epoch(epoch_idx)
         return loss
+
+    def _own_part(self, interaction):
+        """The loss as RecBole wants it; of several processes, this one's part of the mean over all targets."""
+        loss = self.model.calculate_loss(interaction)
+        if parallel.world() == 1:
+            return loss
+        known = interaction[NEXT_ITEMS] > 0 if NEXT_ITEMS in interaction else torch.ones(len(interaction))
+        return parallel.weighed(loss, 0 if self.train_data.lent else known.sum())
 
     def _valid_epoch(self, valid_data, show_progress=False):
         score, result = super()._valid_epoch(valid_data, show_progress)
@@ -120,6 +147,7 @@ class RankingTrainer(ResumingTrainer):
         """RecBole's metrics of ``eval_data``, seen items masked if ``mask_history`` says so."""
         if load_best_model:
             self.load_best(model_file)
+        parallel.share_batches(eval_data)
         live, self._eval_dataset = self.model, eval_data._dataset
         if self.averaged is not None and not load_best_model:
             self.model = self.averaged.module
@@ -130,12 +158,14 @@ class RankingTrainer(ResumingTrainer):
 
     def evaluate_both_ways(self, eval_data, show_progress=False):
         """One pass over ``eval_data`` with the model as it is: an ``Evaluation``."""
+        parallel.share_batches(eval_data)
         self._eval_dataset = eval_data._dataset
-        self._other_way, self._ranks = Collector(self.config), RankTable()
+        self._other_way, self._ranks = GatheringCollector(self.config), RankTable()
         for collector in (self.eval_collector, self._other_way):
             collector.data_collect(self.train_data)
         try:
             result = dict(super().evaluate(eval_data, load_best_model=False, show_progress=show_progress))
+            self._ranks.batches = [batch for part in parallel.of_each(self._ranks.batches) for batch in part]
             if not self._ranks.batches:
                 return Evaluation(result)
             other = dict(self.evaluator.evaluate(self._other_way.get_data_struct()))
@@ -158,7 +188,7 @@ class RankingTrainer(ResumingTrainer):
             self._other_way.eval_batch_collect(other, interaction, row, target)
             ranks = (ranks_of(kept, row, target) for kept in (scores, hidden))
             length = interaction[dataset.item_list_length_field]
-            self._ranks.add(interaction[dataset.uid_field], target, *ranks, length)
+            self._ranks.add(interaction[ROW_END], interaction[dataset.uid_field], target, *ranks, length)
         return interaction, chosen, row, target
 
 

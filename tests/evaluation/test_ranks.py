@@ -104,20 +104,20 @@ def test_ranks_are_those_of_a_double_loop_masked_or_not(batch):
             assert rank == 1 + better + same // 2
 
 
-def test_the_table_has_tokens_and_training_counts_in_the_order_of_evaluation():
+def test_the_table_has_tokens_and_training_counts_in_the_order_of_the_rows():
     names = {"user_id": np.array(["[PAD]", "ann", "bob", "eve"]), "item_id": np.array(["[PAD]", "x", "y"])}
     dataset = SimpleNamespace(
         uid_field="user_id", iid_field="item_id", id2token=lambda field, ids: names[field][ids]
     )
     table = RankTable()
-    table.add(*(torch.tensor(column) for column in ([3, 1], [2, 1], [7, 1], [5, 1], [20, 3])))
-    table.add(*(torch.tensor(column) for column in ([2], [2], [4], [4], [1])))
+    table.add(*(torch.tensor(column) for column in ([40, 2], [3, 1], [2, 1], [7, 1], [5, 1], [20, 3])))
+    table.add(*(torch.tensor(column) for column in ([9], [2], [2], [4], [4], [1])))
     frame = table.frame(dataset, torch.tensor([0, 10, 0]))
     assert tuple(frame) == COLUMNS
     assert frame.to_numpy().tolist() == [
-        ["eve", "y", 7, 5, 0, 20],
         ["ann", "x", 1, 1, 10, 3],
         ["bob", "y", 4, 4, 0, 1],
+        ["eve", "y", 7, 5, 0, 20],
     ]
 
 

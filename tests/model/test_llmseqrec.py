@@ -162,9 +162,9 @@ def test_the_cached_items_are_the_computed_ones(folder):
     world = house(folder)
     world.model.eval()
     world.model.full_sort_predict(next(iter(world.test))[0])
-    assert torch.equal(world.model._items, world.model.items())
+    assert torch.equal(world.model._kept["items"], world.model.items())
     world.model.train()
-    assert world.model._items is None
+    assert not world.model._kept
 
 
 def test_the_target_time_matters_only_where_it_is_asked_for(folder):
@@ -236,6 +236,14 @@ def test_weights_of_other_texts_are_refused(folder):
     with pytest.raises(ArtifactError, match="trained on the vectors 000000000000 of field `title`"):
         other.model.load_other_parameter(world.model.other_parameter())
     world.model.load_other_parameter(world.model.other_parameter())
+
+
+@pytest.mark.parametrize("fusion", ["id_only", "gate"])
+def test_what_was_scored_does_not_change_what_is_saved(folder, fusion):
+    world = house(folder, fusion=fusion)
+    names = set(world.model.state_dict())
+    world.model.eval().full_sort_predict(next(iter(world.test))[0])
+    assert set(world.model.state_dict()) == names
 
 
 def test_the_context_of_a_window_is_no_target(folder):

@@ -146,5 +146,5 @@ def test_numpys_random_numbers_go_on_where_they_stopped(folder, tmp_path):
     expected = np.random.rand(3)
     np.random.seed(99)
     world.trainer.resume_checkpoint(tmp_path / LAST)
-    world.trainer._restore_randomness(*world.trainer._resumed)
+    world.trainer._restore_randomness(world.trainer._resumed)
     assert np.random.rand(3).tolist() == expected.tolist()
