@@ -18,6 +18,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 
 from ..compat.patching import rebind
+from ..errors import DataError
 from .windows import Windows
 
 ROW_END = "history_end"  # column of a row: the place of its target among the sorted interactions
@@ -72,6 +73,11 @@ class OffsetDataset(SequentialDataset):
     def build(self):
         """The parts of the split; the first (training) holds windows where ``train_rows`` is ``dense``."""
         parts = super().build()
+        if not len(parts[0].inter_feat):
+            raise DataError(
+                f"no user of `{self.dataset_name}` has a training target left: {len(self.events):,} interactions of "
+                f"{self.user_num - 1:,} users; a user needs two at least, one to read and one to predict"
+            )
         if self.config["valid_users"] and len(parts) == 3:
             parts[1].inter_feat = self._some_users(parts[1].inter_feat, self.config["valid_users"])
         if self.config["train_rows"] == "dense":
