@@ -217,3 +217,30 @@ def test_filters_leave_what_they_say(settings, left, config):
         tuple(data.id2token(f, i) for f, i in zip(("user_id", "item_id"), pair, strict=True))
         for pair in pairs
     ] == left
+
+
+def test_the_c_parser_reads_what_the_python_parser_reads(tmp_path):
+    values = [0.1 + 0.2, 1e-320, 123456789.123456789, 978300760.0, 2.2250738585072014e-308]
+    lines = [
+        "user_id:token\tweight:float\ttext:token_seq",
+        *(f'u {n}\t{v!r}\tsay "hi" {n}' for n, v in enumerate(values)),
+    ]
+    lines += ["NA\t\t", '"quoted\tfield"\t7\tx', "é\tnan\t "]
+    (tmp_path / "a.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    options = {
+        "delimiter": "\t",
+        "dtype": {"user_id:token": str, "weight:float": float, "text:token_seq": str},
+    }
+    options |= {
+        "engine": "python",
+        "encoding": "utf-8",
+        "usecols": ["user_id:token", "weight:float", "text:token_seq"],
+    }
+    ours, theirs = (
+        dataset.pd.read_csv(tmp_path / "a.tsv", **options),
+        pd.read_csv(tmp_path / "a.tsv", **options),
+    )
+    assert list(ours["weight:float"][:5]) == values
+    for column in theirs:
+        expected = theirs[column].fillna("") if column.endswith("_seq") else theirs[column]
+        assert [str(v) for v in ours[column]] == [str(v) for v in expected], column

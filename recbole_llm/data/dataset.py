@@ -65,6 +65,11 @@ class OffsetDataset(SequentialDataset):
         self._aug_presets()
         self.events = self.inter_feat
         target = torch.nonzero(torch.arange(len(self.events)) > self.user_start).squeeze(1)
+        if not len(target):
+            raise DataError(
+                f"no user of `{self.dataset_name}` has two interactions: {len(self.events):,} interactions of "
+                f"{self.user_num - 1:,} users; a row needs one to read and one to predict"
+            )
         length = (target - self.user_start[target]).clamp(max=self.max_item_list_len)
         rows = self.events[target]
         rows.update(Interaction({self.item_list_length_field: length, ROW_END: target}))
@@ -73,11 +78,6 @@ class OffsetDataset(SequentialDataset):
     def build(self):
         """The parts of the split; the first (training) holds windows where ``train_rows`` is ``dense``."""
         parts = super().build()
-        if not len(parts[0].inter_feat):
-            raise DataError(
-                f"no user of `{self.dataset_name}` has a training target left: {len(self.events):,} interactions of "
-                f"{self.user_num - 1:,} users; a user needs two at least, one to read and one to predict"
-            )
         if self.config["valid_users"] and len(parts) == 3:
             parts[1].inter_feat = self._some_users(parts[1].inter_feat, self.config["valid_users"])
         if self.config["train_rows"] == "dense":
@@ -90,6 +90,21 @@ class OffsetDataset(SequentialDataset):
                 overlap=self.config["window_overlap"] or 0,
             )
         return parts
+
+    def leave_one_out(self, group_by, leave_one_mode):
+        """RecBole's split, row for row, without a loop over the rows."""
+        held_out = {"valid_and_test": 2, "valid_only": 1, "test_only": 1}.get(leave_one_mode)
+        if group_by is None or held_out is None:
+            return super().leave_one_out(group_by, leave_one_mode)  # which says what is wrong
+        row, from_end, size = _grouped(self.inter_feat[group_by].numpy())
+        held_out = np.minimum(held_out, size - 1)  # nobody's only row is held out
+        last = row[(from_end == 0) & (held_out > 0)]
+        last_but_one, none = row[(from_end == 1) & (held_out > 1)], row[:0]
+        self._drop_unused_col()
+        parts = [row[from_end >= held_out], last_but_one, last]
+        if leave_one_mode == "valid_only":
+            parts = [parts[0], last, none]
+        return [self.copy(self.inter_feat[torch.from_numpy(rows)]) for rows in parts]
 
     def _some_users(self, rows, count):
         """The rows of ``count`` users, drawn once by the seed; all rows where there are no more users."""
@@ -195,6 +210,16 @@ def _with_offsets(original):
         return type(f"Offset{theirs.__name__}", (OffsetDataset, theirs), {})(config)
 
     return create_dataset
+
+
+def _grouped(keys):
+    """The places of ``keys``, key by key as they first occur; how far each is from its key's end; its key's count."""
+    _, first, number, count = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+    place = np.argsort(first[number], kind="stable")
+    size = count[number[place]]
+    start = np.flatnonzero(np.r_[True, number[place][1:] != number[place][:-1]])
+    from_start = np.arange(len(place)) - np.repeat(start, size[start])
+    return place, size - 1 - from_start, size
 
 
 def _first_of_block(sorted_keys):

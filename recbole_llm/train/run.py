@@ -23,7 +23,7 @@ from ..evaluation.manifest import manifest_of
 from ..model import get_model
 from ..model.base import VectorRecommender
 from ..model.dense import dense
-from . import parallel
+from . import on_ray, parallel
 from .resume import LAST, printable
 from .screen import Screen
 from .trainer import Evaluation, trainer_for
@@ -69,8 +69,13 @@ def main(arguments=None):
 
 
 def start(given):
-    """``run`` in this process, or in as many of this machine as ``nproc`` asks for; returns the folder of the run."""
+    """``run`` in this process, or in as many of this machine or of a Ray cluster as ``nproc`` asks for.
+
+    Returns the folder of the run.
+    """
     processes = int(given.get("nproc", 1))
+    if given.get("ray_address"):
+        return on_ray.launch(run, given, processes, given["ray_address"])
     if processes != 1 and "WORLD_SIZE" not in os.environ:
         return parallel.launch(run, given, processes)
     with parallel.joined():  # of the processes that torchrun started, if it did

@@ -49,14 +49,18 @@ def events(draw):
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-@given(rows=events(), mode=st.sampled_from(["full", "uni5"]))
-def test_batches_are_bit_equal_to_recboles(tmp_path, rows, mode):
+@given(
+    rows=events(),
+    mode=st.sampled_from(["full", "uni5"]),
+    held_out=st.sampled_from(["valid_and_test", "valid_only", "test_only"]),
+)
+def test_batches_are_bit_equal_to_recboles(tmp_path, rows, mode, held_out):
     if all(sum(row[0] == f"u{u}" for row in rows) < 3 for u in range(6)):
         return  # nobody has a row to train on
     write(tmp_path, rows, "user_id:token\titem_id:token\ttimestamp:float\trating:float")
     keys = {
         "load_col": {"inter": ["user_id", "item_id", "timestamp", "rating"]},
-        "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": mode, "group_by": "user"},
+        "eval_args": {"split": {"LS": held_out}, "order": "TO", "mode": mode, "group_by": "user"},
     }
     ours, theirs = loaders(tmp_path, **keys), loaders(tmp_path, SequentialDataset, **keys)
     for our_part, their_part in zip(ours, theirs, strict=True):

@@ -100,10 +100,8 @@ def test_an_unsorted_file_gives_the_rows_of_the_sorted_one(tmp_path, rows):
 
 
 @BOTH
-def test_data_without_a_training_target_is_refused(tmp_path, rows):
-    with pytest.raises(
-        DataError, match=r"no user of `shop` has a training target left: 2 interactions of 2 users"
-    ):
+def test_data_in_which_nobody_has_two_events_is_refused(tmp_path, rows):
+    with pytest.raises(DataError, match=r"no user of `shop` has two interactions: 2 interactions of 2 users"):
         world(tmp_path, walk("u", 1) + walk("v", 1), train_rows=rows)
 
 

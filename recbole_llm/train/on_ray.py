@@ -1,0 +1,43 @@
+"""The same training on a Ray cluster: Ray Train starts the processes and their group, the rest is as on one machine.
+
+All nodes need this package and see the folders of data, artifacts and runs under the same paths.
+"""
+
+from pathlib import Path
+
+from ..errors import SettingError
+
+
+def launch(work, given, count, address):
+    """Run ``work(given)`` in ``count`` processes of the Ray cluster at ``address`` (``auto``: the one of this machine).
+
+    Returns what the first process returns, a path; an error of a process is raised here as it was.
+    """
+    import ray
+    import torch
+    from ray.train import RunConfig, ScalingConfig, WorkerGroupError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    def loop():
+        return str(work(given))
+
+    try:
+        ray.init(address=address, ignore_reinit_error=True, log_to_driver=True)
+    except ConnectionError as error:
+        raise SettingError(
+            f"no Ray cluster answers at ray_address {address}; start one with `ray start --head`"
+        ) from error
+    cuda = torch.cuda.is_available()
+    home = Path(given.get("run_path", "runs")).resolve() / "ray"
+    trainer = TorchTrainer(
+        loop,
+        scaling_config=ScalingConfig(num_workers=count, use_gpu=cuda),
+        torch_config=TorchConfig(backend="nccl" if cuda else "gloo"),
+        run_config=RunConfig(storage_path=str(home)),
+    )
+    try:
+        result = trainer.fit()
+    except WorkerGroupError as failure:
+        first = failure.worker_failures[min(failure.worker_failures)]
+        raise getattr(first, "cause", first) from None
+    return Path(result.return_value)
