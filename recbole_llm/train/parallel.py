@@ -155,13 +155,12 @@ def share_batches(loader):
 
 def weighed(loss, n_targets):
     """``loss`` (a tensor or a tuple of them), a mean over this process's targets, as its part of the mean over all."""
-    if world() == 1:
-        return loss
-    count = torch.tensor(float(n_targets), device=(loss[0] if isinstance(loss, tuple) else loss).device)
-    total = count.clone()
-    dist.all_reduce(total)
-    part = count / total
-    return tuple(term * part for term in loss) if isinstance(loss, tuple) else loss * part
+    terms = loss if isinstance(loss, tuple) else (loss,)
+    own = torch.tensor(float(n_targets), device=terms[0].device)
+    every = own.clone()
+    dist.all_reduce(every)
+    terms = tuple(term * (own / every) for term in terms)
+    return terms if isinstance(loss, tuple) else terms[0]
 
 
 def sum_gradients(parameters):

@@ -12,13 +12,14 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from recbole.evaluator import Collector
 from recbole.utils import get_trainer
 from torch.optim.swa_utils import AveragedModel
 
 from ..data.dataset import NEXT_ITEMS, ROW_END
+from ..errors import SettingError
 from ..evaluation.ranks import RankTable, masked, ranks_of
 from . import parallel
+from .collector import RankingCollector
 from .resume import BEST, ResumingTrainer
 
 TIDY_EVERY = 20  # steps between two hand-backs of freed memory
@@ -36,19 +37,6 @@ class Evaluation:
     ranks: RankTable | None = None
 
 
-class GatheringCollector(Collector):
-    """RecBole's collector; what the processes found is put together before metrics are computed from it."""
-
-    def get_data_struct(self):
-        """What was collected for every target, of all processes."""
-        found = self.data_struct._data_dict
-        of_targets = {
-            name: rows for name, rows in found.items() if name.startswith("rec.") or name == "data.label"
-        }
-        found |= parallel.put_together(of_targets)
-        return super().get_data_struct()
-
-
 class RankingTrainer(ResumingTrainer):
     """A mixin in front of any of RecBole's trainers; ``trainer_for`` puts the two together."""
 
@@ -56,8 +44,12 @@ class RankingTrainer(ResumingTrainer):
         super().__init__(config, model)
         self.folder = Path(config["checkpoint_dir"])
         self.saved_model_file = str(self.folder / BEST)
-        self.eval_collector = GatheringCollector(config)
+        self.eval_collector = RankingCollector(config)
         self.enable_amp = bool(config["enable_amp"]) and multiplies_bfloat16(self.device.type)
+        if parallel.world() > 1 and self.clip_grad_norm:
+            raise SettingError(
+                "clip_grad_norm would clip each process's part of a gradient alone; set it to None, or nproc to 1"
+            )
         self.averaged = None
         if config["average_decay"]:
             self.averaged = AveragedModel(model, multi_avg_fn=moving_average(config["average_decay"]))
@@ -116,9 +108,9 @@ class RankingTrainer(ResumingTrainer):
             windows.cut(epoch_idx)
         self.model.epoch = epoch_idx
         started = perf_counter()
-        loss = super()._train_epoch(
-            train_data, epoch_idx, loss_func=self._own_part, show_progress=show_progress
-        )
+        if parallel.world() > 1:
+            loss_func = self._own_part
+        loss = super()._train_epoch(train_data, epoch_idx, loss_func=loss_func, show_progress=show_progress)
         total = sum(parallel.of_each(sum(loss) if isinstance(loss, tuple) else loss))
         self.curve.append(
             {"epoch": epoch_idx, "loss": total / len(train_data), "seconds": perf_counter() - started}
@@ -128,10 +120,8 @@ class RankingTrainer(ResumingTrainer):
         return loss
 
     def _own_part(self, interaction):
-        """The loss as RecBole wants it; of several processes, this one's part of the mean over all targets."""
+        """The part of the mean loss over the targets of all processes that this one has."""
         loss = self.model.calculate_loss(interaction)
-        if parallel.world() == 1:
-            return loss
         known = interaction[NEXT_ITEMS] > 0 if NEXT_ITEMS in interaction else torch.ones(len(interaction))
         return parallel.weighed(loss, 0 if self.train_data.lent else known.sum())
 
@@ -160,7 +150,7 @@ class RankingTrainer(ResumingTrainer):
         """One pass over ``eval_data`` with the model as it is: an ``Evaluation``."""
         parallel.share_batches(eval_data)
         self._eval_dataset = eval_data._dataset
-        self._other_way, self._ranks = GatheringCollector(self.config), RankTable()
+        self._other_way, self._ranks = RankingCollector(self.config), RankTable()
         for collector in (self.eval_collector, self._other_way):
             collector.data_collect(self.train_data)
         try:

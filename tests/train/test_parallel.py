@@ -59,6 +59,8 @@ def test_two_processes_train_and_test_as_one(folder):
 def test_an_error_of_a_process_is_the_runs(folder):
     with pytest.raises(SettingError, match="hidden_size 15 must be a multiple of n_heads 2"):
         road.main(given(folder, hidden_size=15, nproc=2))
+    with pytest.raises(SettingError, match="clip_grad_norm would clip each process's part"):
+        road.main(given(folder, clip_grad_norm="{'max_norm': 5}", nproc=2))
     with pytest.raises(SettingError, match="nproc is 0, expected 1 or more"):
         road.main(given(folder, nproc=0))
 
@@ -104,5 +106,5 @@ def test_alone_nothing_changes():
     parallel.share_rows(loader)
     parallel.share_batches(loader)
     assert loader.collate_fn is list and parallel.world() == 1 and parallel.of_each(3) == [3]
-    loss = torch.tensor(2.0)
-    assert parallel.weighed(loss, 5) is loss and parallel.put_together({"a": loss}) == {"a": loss}
+    found = {"a": torch.tensor(2.0)}
+    assert parallel.put_together(found) is found and parallel.agreed("now") == "now"
