@@ -73,7 +73,10 @@ def start(given):
 
     Returns the folder of the run.
     """
-    processes = int(given.get("nproc", 1))
+    asked = str(given.get("nproc", 1))
+    if not asked.isdigit() or not int(asked):
+        raise SettingError(f"nproc is {asked}, expected 1 or more processes")
+    processes = int(asked)
     if given.get("ray_address"):
         return on_ray.launch(run, given, processes, given["ray_address"])
     if processes != 1 and "WORLD_SIZE" not in os.environ:
