@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 MODEL ?= LLMSeqRec
 DATASET ?= ml-100k
 ARGS ?=
+BENCHMARKS ?= main_job engine growth
 
 # Without a GPU the CPU build of torch does, at a tenth of the download; where PyTorch's own index, which has it, cannot
 # be reached, pip takes what the usual one has.
@@ -38,7 +39,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 
 bench: setup
-	for name in benchmarks/[a-z]*.py; do $(BIN)/python -m benchmarks.$$(basename $$name .py) || exit 1; done
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -2,9 +2,9 @@
 
 ``python -m benchmarks.time_to_quality [--dataset ml-100k] [--data_path FOLDER] [--patience 5]``
 
-Stock RecBole trains prefix rows with its full softmax and its own optimiser settings until ``patience`` validations in a
-row are no better: its best value and the time until then are the mark. Ours trains the same model on dense windows, of
-the same length, until it has reached the mark. History not masked, as RecBole does. An hour on two cores.
+Stock RecBole trains prefix rows with its full softmax and its own optimiser settings until ``patience`` validations
+in a row are no better: its best value and the time until then are the mark. Ours trains the same model on dense
+windows, of the same length, until it has reached the mark. History not masked, as RecBole does. An hour on two cores.
 """
 
 from time import perf_counter
