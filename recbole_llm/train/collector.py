@@ -27,7 +27,7 @@ class RankingCollector(Collector):
         if "rec.items" in needed:
             self.data_struct.update_tensor("rec.items", best_BK)
         if "rec.topk" in needed:
-            hit_BK = (best_BK == positive_i.to(best_BK.device)[:, None]).int()
+            hit_BK = (best_BK == positive_i.to(best_BK.device)[:, None]).long()
             self.data_struct.update_tensor("rec.topk", torch.cat([hit_BK, torch.ones_like(hit_BK[:, :1])], 1))
 
     def get_data_struct(self):
