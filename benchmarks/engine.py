@@ -19,7 +19,7 @@ from recbole.trainer import Trainer
 from benchmarks import _rows
 from benchmarks._plain_sasrec import PlainSASRec
 from recbole_llm.data.dataset import NEXT_ITEMS
-from recbole_llm.train.run import configure
+from recbole_llm.train.build import configure
 from recbole_llm.train.trainer import trainer_for
 
 SIZE = {"hidden_size": 64, "n_layers": 2, "n_heads": 2, "inner_size": 256, "show_progress": False}

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks import _rows
 from benchmarks._synthetic import write_shop
-from recbole_llm.train.run import build, configure
+from recbole_llm.train.build import build, configure
 from recbole_llm.train.trainer import trainer_for
 
 FACTORS = (1, 2, 4)

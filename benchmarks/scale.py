@@ -11,7 +11,7 @@ from time import perf_counter
 
 from benchmarks import _rows
 from benchmarks._synthetic import write_shop
-from recbole_llm.train.run import build, configure
+from recbole_llm.train.build import build, configure
 from recbole_llm.train.trainer import trainer_for
 
 MODEL = {

@@ -14,7 +14,7 @@ from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
 from benchmarks import _rows
-from recbole_llm.train.run import configure
+from recbole_llm.train.build import configure
 from recbole_llm.train.trainer import trainer_for
 
 SIZE = {"hidden_size": 64, "n_layers": 2, "n_heads": 2, "inner_size": 256, "MAX_ITEM_LIST_LENGTH": 50}

@@ -63,7 +63,7 @@ def export(arguments=None):
     with _one_sentence():
         from .config import read_arguments
         from .serving.export import export as write
-        from .train.run import restore
+        from .train.build import restore
 
         given = read_arguments(sys.argv[1:] if arguments is None else arguments)
         if set(given) - {"run", "to"} or "run" not in given:

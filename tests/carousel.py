@@ -9,7 +9,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
 from recbole_llm.text.artifact import AlignedVectors
-from recbole_llm.train.run import configure
+from recbole_llm.train.build import configure
 from recbole_llm.train.trainer import trainer_for
 
 N_ITEMS = 17

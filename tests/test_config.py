@@ -12,7 +12,7 @@ import yaml
 from recbole_llm.config import PROPERTIES, Config, read_arguments, settings_from
 from recbole_llm.errors import SettingError
 from recbole_llm.model import MODELS, get_model, known_names
-from recbole_llm.train.run import configure
+from recbole_llm.train.build import configure
 
 
 @dataclass(frozen=True)

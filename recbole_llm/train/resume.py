@@ -36,6 +36,14 @@ class ResumingTrainer(Trainer):
         self.model.load_other_parameter(other)
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        # RecBole calls this when a validation finds the best weights, or after every epoch where there is none
+        self.save_weights(epoch)
+        if not self.validates:
+            self.save_progress(epoch)
+            self.on_epoch(epoch)
+
+    def save_weights(self, epoch):
+        """Write the weights that are evaluated, the averaged ones where there are such, as the best."""
         if parallel.rank() > 0:
             return
         evaluated = self.model if self.averaged is None else self.averaged.module

@@ -9,33 +9,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-import torch
 from recbole.data import create_dataset, data_preparation
-from recbole.utils import init_seed
 
-from dataset_prep import prepare
-
-from ..config import Config, read_arguments
+from ..config import read_arguments
 from ..data.texts import attach_text_vectors
-from ..errors import ArtifactError, SettingError
+from ..errors import SettingError
 from ..evaluation import report
 from ..evaluation.manifest import manifest_of
-from ..model import get_model
-from ..model.base import VectorRecommender
-from ..model.dense import dense
 from . import on_ray, parallel
+from .build import SETTINGS, build, configure, configure_baseline
 from .resume import LAST, printable
 from .screen import Screen
 from .trainer import Evaluation, trainer_for
-
-SETTINGS = "settings.json"
-ALIKE = """
-    train_rows train_batch_size window_shift window_overlap epochs eval_step stopping_step learner learning_rate
-    learning_rate_end warmup_steps weight_decay average_decay enable_amp hidden_size n_layers n_heads
-    MAX_ITEM_LIST_LENGTH seed eval_args eval_batch_size valid_users mask_history metrics topk valid_metric saved
-    show_progress device_threads gpu_id raw_path artifact_path
-"""  # what a baseline takes over from the model that it stands beside
-SCORES = 2**25  # of a batch of an evaluation, rows times items, at most: 128 MiB
 
 
 @dataclass
@@ -122,47 +107,6 @@ def run(given):
     return folder
 
 
-def configure(model_name, given, files=()):
-    """The configuration of a run: the data prepared, the model's class found, every key checked."""
-    model_class = get_model(model_name)
-    config = _config(model_class, given["dataset"], files, {k: v for k, v in given.items() if v is not None})
-    if config["train_rows"] == "dense" and not issubclass(model_class, VectorRecommender):
-        config.model_class = dense(model_class)
-    if config["device_threads"]:
-        torch.set_num_threads(config["device_threads"])
-    # RecBole points ml-100k at its own wheel; whatever the data set, ours lies in <data_path>/<name>
-    home = Path(config.external_config_dict.get("data_path") or "dataset")
-    with parallel.first_alone():
-        config["data_path"] = str(prepare(config["dataset"], config["raw_path"], home))
-    config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty()
-    return config
-
-
-def configure_baseline(config, given):
-    """The configuration of the model that ``baseline`` names: same data, size, rows, optimiser and stopping."""
-    same = ALIKE.split()
-    shared = {key: given.get(key, config[key]) for key in same if key in given or key in config}
-    shared |= {
-        "data_path": given.get("data_path"),
-        "dataset": config["dataset"],
-        "train_neg_sample_args": "None",
-    }
-    if config["inner_multiplier"]:  # SASRec's names for the same sizes
-        shared |= {"inner_size": config["inner_multiplier"] * config["hidden_size"], "loss_type": "CE"}
-        shared |= {"hidden_dropout_prob": config["dropout"], "attn_dropout_prob": config["attention_dropout"]}
-    known = _config(get_model(config["baseline"]), config["dataset"])._known_keys()
-    return configure(config["baseline"], {key: value for key, value in shared.items() if key in known})
-
-
-def _config(model_class, dataset, files=(), given=None):
-    """A ``Config`` of what it is given alone; RecBole's own would read the command line as well."""
-    arguments, sys.argv = sys.argv, sys.argv[:1]
-    try:
-        return Config(model_class, dataset, list(files), given)
-    finally:
-        sys.argv = arguments
-
-
 def refit(given, files, first, folder, screen):
     """Train on training + validation for as many epochs as were best on validation: the model one would serve."""
     split = {"split": {"LS": "test_only"}, "order": "TO", "group_by": "user", "mode": "full"}
@@ -183,41 +127,6 @@ def train_and_test(config, folder, screen):
     return test(trainer, test_data, config, screen, texts)
 
 
-def build(config):
-    """The three parts of the data, the manifests of the texts by field, and the model at its start."""
-    init_seed(config["seed"], config["reproducibility"])
-    dataset = create_dataset(config)
-    config["eval_batch_size"] = min(config["eval_batch_size"], max(SCORES // dataset.item_num, 1))
-    parts = data_preparation(config, dataset)
-    texts, train_set = {}, parts[0]._dataset
-    if getattr(config.model_class, "reads_text", lambda config: False)(config):
-        with parallel.first_alone():
-            texts = attach_text_vectors(config, train_set, config["device"])
-    init_seed(config["seed"], config["reproducibility"])
-    return parts, texts, config.model_class(config, train_set).to(config["device"])
-
-
-def restore(folder):
-    """The trained model of a run, with the training part that it was built on.
-
-    Raises
-    ------
-    ArtifactError
-        If the run kept no weights.
-    """
-    folder = Path(folder)
-    if not (folder / SETTINGS).is_file():
-        raise ArtifactError(
-            f"no {SETTINGS} in {folder}; give the folder of a run that was made with saved: True"
-        )
-    given = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    config = configure(given["model"], given, given.get("config_files", "").split())
-    config["checkpoint_dir"] = str(folder / "checkpoint")
-    parts, _, model = build(config)
-    trainer_for(config, model).load_best()
-    return model.eval(), parts[0]._dataset
-
-
 def fit(trainer, train_data, valid_data, config, folder, screen):
     """Train; Ctrl-C keeps the best weights so far and says how to go on."""
     last = folder / "checkpoint" / LAST
@@ -229,7 +138,7 @@ def fit(trainer, train_data, valid_data, config, folder, screen):
         trainer.fit(train_data, valid_data, saved=True, show_progress=config["show_progress"])
     except KeyboardInterrupt:
         if not Path(trainer.saved_model_file).is_file():
-            trainer._save_checkpoint(len(trainer.curve))
+            trainer.save_weights(len(trainer.curve))
         screen.interrupted(folder)
         raise
 

@@ -72,7 +72,7 @@ class RankingTrainer(ResumingTrainer):
     def fit(
         self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None
     ):
-        """RecBole's ``fit``; what was learnt up to the last validation is kept in ``last.safetensors``."""
+        """RecBole's ``fit``; what was learnt up to the last validation, or epoch, is kept in ``last.safetensors``."""
         self.train_data = train_data
         self.validates = self.eval_step > 0 and bool(valid_data)
         parallel.share_rows(train_data)
@@ -115,8 +115,6 @@ class RankingTrainer(ResumingTrainer):
         self.curve.append(
             {"epoch": epoch_idx, "loss": total / len(train_data), "seconds": perf_counter() - started}
         )
-        if not self.validates:
-            self.on_epoch(epoch_idx)
         return loss
 
     def _own_part(self, interaction):

@@ -11,7 +11,7 @@ from recbole.data.dataset import DIENDataset, SequentialDataset
 from recbole.utils import init_seed
 
 from recbole_llm.data.dataset import ELAPSED, NEXT_ELAPSED, NEXT_ITEMS, ROW_END, OffsetDataset
-from recbole_llm.train.run import configure
+from recbole_llm.train.build import configure
 
 
 def write(folder, rows, columns="user_id:token\titem_id:token\ttimestamp:float"):

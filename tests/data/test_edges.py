@@ -7,7 +7,7 @@ from carousel import TINY
 
 from recbole_llm.data.dataset import ELAPSED
 from recbole_llm.errors import DataError
-from recbole_llm.train.run import build, configure
+from recbole_llm.train.build import build, configure
 from recbole_llm.train.trainer import trainer_for
 
 BOTH = pytest.mark.parametrize("rows", ["dense", "prefix"])

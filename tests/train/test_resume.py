@@ -62,6 +62,14 @@ def test_a_stopped_and_resumed_training_is_the_uninterrupted_one(folder, whole, 
     assert_same(trained(folder, tmp_path, 6, resume=tmp_path / LAST), whole)
 
 
+def test_a_training_without_validation_is_taken_up_too(folder, tmp_path):
+    whole = trained(folder, tmp_path / "whole", 6, eval_step=0)
+    trained(folder, tmp_path / "stopped", 6, eval_step=0, stop_after=3)
+    resumed = trained(folder, tmp_path / "stopped", 6, eval_step=0, resume=tmp_path / "stopped" / LAST)
+    assert resumed.trainer.start_epoch == 4
+    assert_same(resumed, whole)
+
+
 @pytest.mark.parametrize(
     ("point", "times"),
     [("step", 8), ("last.safetensors", 2), ("best.safetensors", 2)],

@@ -11,6 +11,7 @@ from recbole_llm import cli
 from recbole_llm.errors import ArtifactError
 from recbole_llm.model import checkpoint
 from recbole_llm.train import run as road
+from recbole_llm.train.build import restore
 
 SMALL = {**TINY, "epochs": "2", "eval_step": "1", "text_encoder": "", "text_compute_dtype": "float32"}
 
@@ -135,22 +136,28 @@ def test_recboles_causal_models_can_be_trained_on_dense_rows(shop):
         assert (ranks["rank"] == 1).mean() > 0.8, model
 
 
-def test_a_run_that_was_interrupted_goes_on_and_ends_the_same(shop, finished, monkeypatch, capsys):
-    whole = road.main(given(shop, run_name="straight", epochs=4))
+@pytest.mark.parametrize("part", ["stopped", "refit", "baseline"])
+def test_a_run_that_was_interrupted_goes_on_and_ends_the_same(shop, finished, monkeypatch, capsys, part):
+    both = {"epochs": 4, "refit": True, "baseline": "SASRec"} if part != "stopped" else {"epochs": 4}
+    whole = road.main(given(shop, run_name=f"straight-{part}", **both))
     epoch = road.Screen.epoch
 
     def interrupting(self, trainer, number):
         epoch(self, trainer, number)
-        if number == 1:
+        if number == 1 and trainer.folder.parent.name.startswith(part):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(road.Screen, "epoch", interrupting)
-        road.main(given(shop, run_name="stopped", epochs=4))
+        road.main(given(shop, run_name=f"stopped-{part}", **both))
     assert "--resume=" in capsys.readouterr().out
-    assert (shop / "runs" / "stopped" / "checkpoint" / "best.safetensors").is_file()
-    resumed = road.main([f"--resume={shop / 'runs' / 'stopped'}"])
+    stopped = shop / "runs" / f"stopped-{part}"
+    assert (stopped / "checkpoint" / "best.safetensors").is_file()
+    resumed = road.main([f"--resume={stopped}"])
+    assert "resumed after epoch 1" in capsys.readouterr().out
     pd.testing.assert_frame_equal(*(pd.read_parquet(folder / "ranks.parquet") for folder in (whole, resumed)))
+    ends = (json.loads((folder / "metrics.json").read_text())["outcomes"] for folder in (whole, resumed))
+    assert [outcome["test"] for outcome in next(ends)] == [outcome["test"] for outcome in next(ends)]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +218,7 @@ def test_preparing_alone_says_where_the_files_are(shop, capsys):
 
 
 def test_a_run_is_taken_up_again_as_the_model_that_was_tested(finished):
-    model, train_set = road.restore(finished)
+    model, train_set = restore(finished)
     history = train_set.field2token_id["item_id"]
     events = torch.tensor([[history["i3"], history["i4"], history["i5"]]])
     weights, _ = checkpoint.load(finished / "checkpoint" / "best.safetensors")
@@ -221,7 +228,7 @@ def test_a_run_is_taken_up_again_as_the_model_that_was_tested(finished):
 
 def test_what_is_no_run_is_not_taken_up(tmp_path):
     with pytest.raises(ArtifactError, match=r"no settings\.json in .*; give the folder of a run"):
-        road.restore(tmp_path)
+        restore(tmp_path)
 
 
 def test_the_verb_export_writes_a_run_for_other_programs(finished, tmp_path, capsys):

@@ -1,0 +1,105 @@
+"""What stands before training: a run's configuration, its data and its model, at the start or as the run left it."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from recbole.data import create_dataset, data_preparation
+from recbole.utils import init_seed
+
+from dataset_prep import prepare
+
+from ..config import Config
+from ..data.texts import attach_text_vectors
+from ..errors import ArtifactError
+from ..model import get_model
+from ..model.base import VectorRecommender
+from ..model.dense import dense
+from . import parallel
+from .trainer import trainer_for
+
+SETTINGS = "settings.json"
+ALIKE = """
+    train_rows train_batch_size window_shift window_overlap epochs eval_step stopping_step learner learning_rate
+    learning_rate_end warmup_steps weight_decay average_decay enable_amp hidden_size n_layers n_heads
+    MAX_ITEM_LIST_LENGTH seed eval_args eval_batch_size valid_users mask_history metrics topk valid_metric saved
+    show_progress device_threads gpu_id raw_path artifact_path resume
+"""  # what a baseline takes over from the model that it stands beside
+SCORES = 2**25  # of a batch of an evaluation, rows times items, at most: 128 MiB
+
+
+def configure(model_name, given, files=()):
+    """The configuration of a run: the data prepared, the model's class found, every key checked."""
+    model_class = get_model(model_name)
+    config = _config(model_class, given["dataset"], files, {k: v for k, v in given.items() if v is not None})
+    if config["train_rows"] == "dense" and not issubclass(model_class, VectorRecommender):
+        config.model_class = dense(model_class)
+    if config["device_threads"]:
+        torch.set_num_threads(config["device_threads"])
+    # RecBole points ml-100k at its own wheel; whatever the data set, ours lies in <data_path>/<name>
+    home = Path(config.external_config_dict.get("data_path") or "dataset")
+    with parallel.first_alone():
+        config["data_path"] = str(prepare(config["dataset"], config["raw_path"], home))
+    config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty()
+    return config
+
+
+def configure_baseline(config, given):
+    """The configuration of the model that ``baseline`` names: same data, size, rows, optimiser and stopping."""
+    same = ALIKE.split()
+    shared = {key: given.get(key, config[key]) for key in same if key in given or key in config}
+    shared |= {
+        "data_path": given.get("data_path"),
+        "dataset": config["dataset"],
+        "train_neg_sample_args": "None",
+    }
+    if config["inner_multiplier"]:  # SASRec's names for the same sizes
+        shared |= {"inner_size": config["inner_multiplier"] * config["hidden_size"], "loss_type": "CE"}
+        shared |= {"hidden_dropout_prob": config["dropout"], "attn_dropout_prob": config["attention_dropout"]}
+    known = _config(get_model(config["baseline"]), config["dataset"])._known_keys()
+    return configure(config["baseline"], {key: value for key, value in shared.items() if key in known})
+
+
+def _config(model_class, dataset, files=(), given=None):
+    """A ``Config`` of what it is given alone; RecBole's own would read the command line as well."""
+    arguments, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        return Config(model_class, dataset, list(files), given)
+    finally:
+        sys.argv = arguments
+
+
+def build(config):
+    """The three parts of the data, the manifests of the texts by field, and the model at its start."""
+    init_seed(config["seed"], config["reproducibility"])
+    dataset = create_dataset(config)
+    config["eval_batch_size"] = min(config["eval_batch_size"], max(SCORES // dataset.item_num, 1))
+    parts = data_preparation(config, dataset)
+    texts, train_set = {}, parts[0]._dataset
+    if getattr(config.model_class, "reads_text", lambda config: False)(config):
+        with parallel.first_alone():
+            texts = attach_text_vectors(config, train_set, config["device"])
+    init_seed(config["seed"], config["reproducibility"])
+    return parts, texts, config.model_class(config, train_set).to(config["device"])
+
+
+def restore(folder):
+    """The trained model of a run, with the training part that it was built on.
+
+    Raises
+    ------
+    ArtifactError
+        If the run kept no weights.
+    """
+    folder = Path(folder)
+    if not (folder / SETTINGS).is_file():
+        raise ArtifactError(
+            f"no {SETTINGS} in {folder}; give the folder of a run that was made with saved: True"
+        )
+    given = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    config = configure(given["model"], given, given.get("config_files", "").split())
+    config["checkpoint_dir"] = str(folder / "checkpoint")
+    parts, _, model = build(config)
+    trainer_for(config, model).load_best()
+    return model.eval(), parts[0]._dataset
