@@ -71,7 +71,7 @@ class OffsetDataset(SequentialDataset):
                 f"{self.user_num - 1:,} users; a row needs one to read and one to predict"
             )
         length = (target - self.user_start[target]).clamp(max=self.max_item_list_len)
-        rows = self.events[target]
+        rows = _taken(self.events, target)
         rows.update(Interaction({self.item_list_length_field: length, ROW_END: target}))
         self.inter_feat = rows
 
@@ -104,13 +104,13 @@ class OffsetDataset(SequentialDataset):
         parts = [row[from_end >= held_out], last_but_one, last]
         if leave_one_mode == "valid_only":
             parts = [parts[0], last, none]
-        return [self.copy(self.inter_feat[torch.from_numpy(rows)]) for rows in parts]
+        return [self.copy(_taken(self.inter_feat, torch.from_numpy(rows))) for rows in parts]
 
     def _some_users(self, rows, count):
         """The rows of ``count`` users, drawn once by the seed; all rows where there are no more users."""
         users = torch.unique(rows[self.uid_field])
         order = torch.randperm(len(users), generator=torch.Generator().manual_seed(self.config["seed"]))
-        return rows[torch.isin(rows[self.uid_field], users[order[:count]])]
+        return _taken(rows, torch.isin(rows[self.uid_field], users[order[:count]]))
 
     def __len__(self):
         return len(self.inter_feat) if self.windows is None else len(self.windows)
@@ -119,7 +119,7 @@ class OffsetDataset(SequentialDataset):
         if getattr(self, "events", None) is None:  # benchmark files bring ready-made rows
             return super().__getitem__(index, join)
         if self.windows is None:
-            rows = self.inter_feat[index]
+            rows = _taken(self.inter_feat, index)
         else:
             rows, context_B = self._window_rows(index)
         end_B, length_B = rows[ROW_END], rows[self.item_list_length_field]
@@ -143,7 +143,7 @@ class OffsetDataset(SequentialDataset):
     def _window_rows(self, index):
         """The last row of each window of ``index``, and how many events at its start are no more than context."""
         end_B, length_B, context_B = (torch.from_numpy(part) for part in self.windows.rows(index))
-        rows = self.events[end_B]
+        rows = _taken(self.events, end_B)
         rows.update(Interaction({self.item_list_length_field: length_B, ROW_END: end_B}))
         return rows, context_B
 
@@ -181,7 +181,7 @@ class OffsetDataset(SequentialDataset):
         ends = self.inter_feat[ROW_END]
         first = ends[self.inter_feat[self.item_list_length_field] == 1] - 1
         return self._create_sparse_matrix(
-            self.events[torch.cat([ends, first])], self.uid_field, self.iid_field, form, value_field
+            _taken(self.events, torch.cat([ends, first])), self.uid_field, self.iid_field, form, value_field
         )
 
 
@@ -210,6 +210,11 @@ def _with_offsets(original):
         return type(f"Offset{theirs.__name__}", (OffsetDataset, theirs), {})(config)
 
     return create_dataset
+
+
+def _taken(interaction, rows):
+    """The rows of an ``Interaction`` that ``rows`` names; RecBole's own brackets make a list of numbers of it first."""
+    return Interaction({field: column[rows] for field, column in interaction.interaction.items()})
 
 
 def _grouped(keys):
