@@ -39,7 +39,7 @@ class VectorRecommender(SequentialRecommender):
 
     @abstractmethod
     def encode(self, item_seq_BL, layout, elapsed_BL, next_elapsed_BL=None):
-        """(T, H): for each event the vector that scores what comes next."""
+        """(T, H): for each event that the layout asks for the vector that scores what comes next."""
 
     def scored(self, item_IH):
         """The item vectors as the score multiplies them; as they are by default."""
@@ -51,19 +51,19 @@ class VectorRecommender(SequentialRecommender):
 
     def forward(self, item_seq_BL, item_seq_len_B, elapsed_BL=None, next_elapsed_BL=None):
         """(B, H): the user vectors after each whole history."""
-        layout = Layout.of(item_seq_len_B)
-        return self.encode(item_seq_BL, layout, elapsed_BL, next_elapsed_BL)[layout.last_B]
+        layout = Layout.of(item_seq_len_B, only_last=True)
+        return self.encode(item_seq_BL, layout, elapsed_BL, next_elapsed_BL)
 
     def calculate_loss(self, interaction):
         """The ranking loss at every position (dense rows) or at the last one (prefix rows), and what regularises."""
-        layout = Layout.of(interaction[self.ITEM_SEQ_LEN])
+        layout = Layout.of(interaction[self.ITEM_SEQ_LEN], only_last=not self.dense)
         self._kept["items"] = self.items()
         try:
             user_TH = self.encode(interaction[self.ITEM_SEQ], layout, *_times(interaction))
             if self.dense:
                 user_TH, target_T = with_target(user_TH, layout.pack(interaction[NEXT_ITEMS]))
             else:
-                user_TH, target_T = user_TH[layout.last_B], interaction[self.POS_ITEM_ID]
+                target_T = interaction[self.POS_ITEM_ID]
             terms = (self.ranking_loss(user_TH, target_T), *self.regularisation(interaction))
         finally:
             self._kept.clear()

@@ -1,6 +1,6 @@
 """RecBole's own causal models on dense windows: every position of a window is a target, not the last one alone.
 
-The model's code is RecBole's; only ``gather_indexes``, which picks the last position, is left out while training.
+The modules and weights are RecBole's, so a model trained here is RecBole's model; SASRec's are read without padding.
 """
 
 import torch
@@ -9,9 +9,11 @@ from ..data.dataset import NEXT_ITEMS
 from ..errors import SettingError
 from . import losses
 from .base import with_target
+from .dropout import dropped
+from .encoders import read
+from .layout import Layout
 
-PARTS = 4  # of a batch, rows of like length together: less padding is computed
-CAUSAL = ("SASRec", "GRU4Rec")  # each reads left to right, picks by gather_indexes, scores by item_embedding
+PARTS = 4  # of GRU4Rec's batch, rows of like length together: less padding is computed
 
 
 def dense(model_class):
@@ -22,28 +24,52 @@ def dense(model_class):
     SettingError
         If the model reads a history as a whole, so that a position would see its own target.
     """
-    if model_class.__name__ not in CAUSAL:
+    name = model_class.__name__
+    if name not in READERS:
         raise SettingError(
-            f"train_rows: dense needs a model that reads left to right, but {model_class.__name__} is not known to; "
-            f"RecBole's {' and '.join(CAUSAL)} are. Set train_rows: prefix"
+            f"train_rows: dense needs a model that reads left to right, but {name} is not known to; "
+            f"RecBole's {' and '.join(READERS)} are. Set train_rows: prefix"
         )
-    return type(model_class.__name__, (_Dense, model_class), {})
+    return type(name, (READERS[name], model_class), {})
 
 
 class _Dense:
     def calculate_loss(self, interaction):
         """Mean cross-entropy over all positions of all windows that have a target."""
-        item_seq, length_B, next_item = (
-            interaction[k] for k in (self.ITEM_SEQ, self.ITEM_SEQ_LEN, NEXT_ITEMS)
-        )
-        self.gather_indexes = lambda output_BLH, _: output_BLH
+        columns = (interaction[name] for name in (self.ITEM_SEQ, self.ITEM_SEQ_LEN, NEXT_ITEMS))
+        user_TH, target_T = with_target(*self.read(*columns))
+        return losses.full_softmax(user_TH, self.item_embedding.weight, target_T)
+
+
+class _DenseSASRec(_Dense):
+    def forward(self, item_seq, item_seq_len):
+        """(B, H): the user vectors after each whole history."""
+        return self._encode(item_seq, Layout.of(item_seq_len, only_last=True))
+
+    def read(self, item_seq_BL, length_B, next_item_BL):
+        """(T, H) and (T,): the vector of every event and the item that comes after it."""
+        layout = Layout.of(length_B)
+        return self._encode(item_seq_BL, layout), layout.pack(next_item_BL)
+
+    def _encode(self, item_seq_BL, layout):
+        item_TH = self.item_embedding(layout.pack(item_seq_BL))
+        input_TH = self.LayerNorm(item_TH + self.position_embedding(layout.position_T))
+        return read(self.trm_encoder, dropped(input_TH, self.dropout), layout)
+
+
+class _DenseGRU4Rec(_Dense):
+    def read(self, item_seq_BL, length_B, next_item_BL):
+        """(T, H) and (T,): the vector of every place and the item that comes after it, 0 behind a history's end."""
+        self.gather_indexes = lambda output_BLH, _: output_BLH  # RecBole's picks the last position
         parts = []
         try:
             for rows in length_B.argsort(stable=True).tensor_split(min(PARTS, len(length_B))):
                 longest = int(length_B[rows[-1]])
-                user_BLH = self.forward(item_seq[rows, :longest], length_B[rows])
-                parts.append((user_BLH.flatten(0, 1), next_item[rows, :longest].flatten()))
+                user_BLH = self.forward(item_seq_BL[rows, :longest], length_B[rows])
+                parts.append((user_BLH.flatten(0, 1), next_item_BL[rows, :longest].flatten()))
         finally:
             del self.gather_indexes  # the class's own again
-        user_TH, target_T = with_target(*(torch.cat(part) for part in zip(*parts, strict=True)))
-        return losses.full_softmax(user_TH, self.item_embedding.weight, target_T)
+        return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+
+
+READERS = {"SASRec": _DenseSASRec, "GRU4Rec": _DenseGRU4Rec}

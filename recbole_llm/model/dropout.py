@@ -16,8 +16,13 @@ class Dropout(nn.Dropout):
 
     def forward(self, x):
         """Like ``x``: each number is zero with probability ``p``, else divided by ``1 - p``; ``x`` in evaluation."""
-        if not self.training or self.p == 0 or x.device.type != "cpu":
-            return F.dropout(x, self.p, self.training)
-        four = torch.randint(LOWEST, HIGHEST, (-(-x.numel() // 4),))
-        draw = four.view(torch.int16)[: x.numel()].view(x.shape)
-        return torch.where(draw >= round(self.p * 2**16) - 2**15, x / (1 - self.p), 0)
+        return dropped(x, self)
+
+
+def dropped(x, dropout):
+    """What the module ``dropout``, an ``nn.Dropout``, makes of ``x``, with the random numbers of this file."""
+    if not dropout.training or dropout.p == 0 or x.device.type != "cpu":
+        return F.dropout(x, dropout.p, dropout.training)
+    four = torch.randint(LOWEST, HIGHEST, (-(-x.numel() // 4),))
+    draw = four.view(torch.int16)[: x.numel()].view(x.shape)
+    return torch.where(draw >= round(dropout.p * 2**16) - 2**15, x / (1 - dropout.p), 0)

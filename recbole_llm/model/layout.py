@@ -21,10 +21,14 @@ class Layout:
     batch: int
     length: int
     parts: tuple = ()  # layouts of histories of like length, which together hold the packed events in their order
+    asked_T: torch.Tensor | None = None  # packed places whose vectors an encoder is to give; None: all
 
     @classmethod
-    def of(cls, length_B, n_parts=4):
-        """The layout of histories of these lengths (each at least 1), which stand at the left of their rows."""
+    def of(cls, length_B, n_parts=4, only_last=False):
+        """The layout of histories of these lengths (each at least 1), which stand at the left of their rows.
+
+        With ``only_last`` an encoder gives the vectors of their last events alone, (B, H), and spares work on the rest.
+        """
         length_B, order_B = length_B.sort(stable=True)
         longest = int(length_B[-1])
         position_L = torch.arange(longest, device=length_B.device)
@@ -33,7 +37,9 @@ class Layout:
         parts = ()
         if n_parts > 1:
             parts = tuple(cls.of(part, n_parts=1) for part in length_B.tensor_split(n_parts) if len(part))
-        return cls(order_B[row_T] * longest + position_T, position_T, last_B, len(length_B), longest, parts)
+        asked_T = last_B if only_last else None
+        place_T = order_B[row_T] * longest + position_T
+        return cls(place_T, position_T, last_B, len(length_B), longest, parts, asked_T)
 
     def pack(self, padded_BL):
         """(T, ...): the events of a padded (B, >= L, ...) tensor."""
@@ -56,6 +62,7 @@ class FullLayout:
     batch: int
     length: int
     parts = ()
+    asked_T = None
 
     @classmethod
     def of(cls, batch, length, device):

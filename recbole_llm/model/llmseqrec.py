@@ -25,8 +25,9 @@ from torch import nn
 from ..config import settings_from
 from ..errors import ArtifactError, SettingError
 from . import losses
+from .attention import TIME_BUCKETS, time_bucket
 from .base import VectorRecommender
-from .encoders import TIME_BUCKETS, LiGREncoder, SASRecEncoder, time_bucket
+from .encoders import LiGREncoder, SASRecEncoder
 from .fusion import FusedItems
 from .neighbours import Neighbours
 from .streams import CrossStreams
@@ -152,7 +153,7 @@ class LLMSeqRec(VectorRecommender):
     # ------------------------------------------------------------------ histories
 
     def encode(self, item_seq_BL, layout, elapsed_BL, next_elapsed_BL=None):
-        """(T, H): for each event the vector that scores what comes next, the temperature included."""
+        """(T, H): for each event asked for the vector that scores what comes next, the temperature included."""
         item_T = layout.pack(item_seq_BL)
         if self.table.context is not None:
             input_TH = self.table.in_context(item_T, layout)
@@ -173,6 +174,8 @@ class LLMSeqRec(VectorRecommender):
             user_TH = self.sequence(input_TH, layout, elapsed_BL)
         if self.query_gap is not None:
             wait_T = layout.pack(next_elapsed_BL - elapsed_BL)
+            if layout.asked_T is not None:
+                wait_T = wait_T[layout.asked_T]
             user_TH = user_TH + self.query_gap(time_bucket(wait_T, self.settings.time_unit))
         user_TH = self.scored(user_TH)
         if self.log_temperature is not None:
@@ -227,6 +230,8 @@ def _check(s, dense):
     """Refuse settings that contradict each other, each in one sentence."""
     if s.hidden_size % s.n_heads:
         raise SettingError(f"hidden_size {s.hidden_size} must be a multiple of n_heads {s.n_heads}")
+    if s.n_layers < 1:
+        raise SettingError(f"n_layers is {s.n_layers}, expected 1 or more blocks")
     if s.position == "rotary" and s.hidden_size // s.n_heads % 2:
         raise SettingError(
             f"position: rotary needs an even head size, but {s.hidden_size} / {s.n_heads} is odd"

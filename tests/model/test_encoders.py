@@ -5,13 +5,8 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from recbole_llm.model.encoders import (
-    AttentionBias,
-    IntervalTables,
-    LiGREncoder,
-    SASRecEncoder,
-    time_bucket,
-)
+from recbole_llm.model.attention import AttentionBias, IntervalTables, time_bucket
+from recbole_llm.model.encoders import LiGREncoder, SASRecEncoder
 from recbole_llm.model.layout import Layout
 
 
@@ -55,6 +50,18 @@ def test_histories_of_like_length_are_mixed_as_all_at_once_would(position):
     whole = Layout.of(lengths, n_parts=1)
     assert len(layout.parts) == 4 and not whole.parts
     assert torch.allclose(encoder(events, layout, None), encoder(events, whole, None), atol=1e-6)
+
+
+@pytest.mark.parametrize("encoder_class", [LiGREncoder, SASRecEncoder])
+@pytest.mark.parametrize("variant", [{}, {"time_mode": "bias"}, {"n_layers": 1, "position": "rotary"}])
+def test_the_last_events_alone_are_what_they_are_among_all(encoder_class, variant):
+    torch.manual_seed(0)
+    encoder = encoder_class(Sizes(**variant), 9).eval()
+    lengths = torch.tensor([3, 9, 1, 7])
+    events, elapsed_BL = torch.randn(20, 8), torch.arange(9).repeat(4, 1)
+    layout = Layout.of(lengths)
+    alone = encoder(events, Layout.of(lengths, only_last=True), elapsed_BL)
+    assert torch.allclose(alone, encoder(events, layout, elapsed_BL)[layout.last_B], atol=1e-6)
 
 
 def test_time_buckets_by_hand():
@@ -122,7 +129,7 @@ def test_times_change_what_the_encoder_says(mode):
 def test_rotary_positions_are_relative():
     encoder = LiGREncoder(Sizes(position="rotary", n_layers=1), 6).eval()
     query_key = torch.randn(2, 1, 1, 4)
-    from recbole_llm.model.encoders import _rotate
+    from recbole_llm.model.attention import _rotate
 
     near, far, apart = (_rotate(query_key, torch.tensor(places)) for places in ([0, 2], [7, 9], [0, 5]))
     dot = (near[0] * near[1]).sum()
