@@ -19,7 +19,7 @@ from recbole.trainer import Trainer
 from benchmarks import _rows
 from benchmarks._plain_sasrec import PlainSASRec
 from recbole_llm.data.dataset import NEXT_ITEMS
-from recbole_llm.train.build import configure
+from recbole_llm.train.build import build, configure
 from recbole_llm.train.trainer import trainer_for
 
 SIZE = {"hidden_size": 64, "n_layers": 2, "n_heads": 2, "inner_size": 256, "show_progress": False}
@@ -95,15 +95,19 @@ def beside_plain(options, length):
 
 
 def evaluation(options, rows, length):
-    """Evaluated users per second, every item ranked, with a model at its start."""
-    config = settings(options, STOCK | rows, length)
-    (train, valid, _), _ = built(config)
-    model = config.model_class(config, train._dataset)
-    trainer = trainer_for(config, model) if rows else Trainer(config, model)
+    """Evaluated users per second, every item ranked, with a model at its start; the better of two passes."""
+    config = settings(options, rows, length)
+    (train, valid, _), _, model = build(config) if rows is OURS else (*built(config), None)
+    model = model or config.model_class(config, train._dataset)
+    trainer = trainer_for(config, model) if rows is OURS else Trainer(config, model)
+    trainer.train_data = train
     trainer.eval_collector.data_collect(train)
-    started = perf_counter()
-    trainer.evaluate(valid, load_best_model=False)
-    return len(valid._dataset) / (perf_counter() - started)
+    seconds = []
+    for _ in range(2):
+        started = perf_counter()
+        trainer.evaluate(valid, load_best_model=False)
+        seconds.append(perf_counter() - started)
+    return len(valid._dataset) / min(seconds)
 
 
 def memory(options, side, length):
@@ -150,7 +154,7 @@ def main():
     seconds = [built(settings(options, rows, 50))[1] for rows in (STOCK, OURS)]
     gib = [memory(options, side, 200) for side in ("stock", "ours")]
     targets = [training(options, OURS, 200), training(options, STOCK, 50)]
-    users = [evaluation(options, {"history_as_offsets": True}, 50), evaluation(options, {}, 50)]
+    users = [evaluation(options, rows, 50) for rows in (OURS, STOCK)]
     rows = [
         _rows.Row("data set and split, L=50: builds", *(1 / s for s in reversed(seconds)), 10, "per second"),
         _rows.Row(

@@ -27,6 +27,9 @@ ALIKE = """
     show_progress device_threads gpu_id raw_path artifact_path resume
 """  # what a baseline takes over from the model that it stands beside
 SCORES = 2**25  # of a batch of an evaluation, rows times items, at most: 128 MiB
+EVENTS = (
+    2**15
+)  # of such a batch, rows times MAX_ITEM_LIST_LENGTH, at most: larger ones leave the caches and are slower
 
 
 def configure(model_name, given, files=()):
@@ -74,7 +77,8 @@ def build(config):
     """The three parts of the data, the manifests of the texts by field, and the model at its start."""
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)
-    config["eval_batch_size"] = min(config["eval_batch_size"], max(SCORES // dataset.item_num, 1))
+    most = min(SCORES // dataset.item_num, EVENTS // (config["MAX_ITEM_LIST_LENGTH"] or 1))
+    config["eval_batch_size"] = min(config["eval_batch_size"], max(most, 1))
     parts = data_preparation(config, dataset)
     texts, train_set = {}, parts[0]._dataset
     if getattr(config.model_class, "reads_text", lambda config: False)(config):
