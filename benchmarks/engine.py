@@ -1,24 +1,27 @@
 """The engine beside RecBole's own: building the data set, its memory, training targets and evaluated users per second.
 
-``python -m benchmarks.engine [--dataset ml-100k] [--data_path FOLDER] [--batches 12]``
+``python -m benchmarks.engine [--dataset ml-100k] [--data_path FOLDER] [--batches 12] [--rectools PYTHON]``
 
 Theirs is stock RecBole's SASRec on stock rows, of equal size, on the same machine in the same run; "plain PyTorch" is
-the SASRec of ``_plain_sasrec.py`` on our windows, with the same loss. Memory is that of a fresh process each.
+the SASRec of ``_plain_sasrec.py`` on our windows, with the same loss; RecTools' SASRec runs in a Python of its own.
+Memory is that of a fresh process each.
 """
 
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from time import perf_counter
 
+import pandas as pd
 import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
 
 from benchmarks import _rows
 from benchmarks._plain_sasrec import PlainSASRec
-from recbole_llm.data.dataset import NEXT_ITEMS
+from recbole_llm.data.dataset import NEXT_ITEMS, ROW_END
 from recbole_llm.train.build import build, configure
 from recbole_llm.train.trainer import trainer_for
 
@@ -94,6 +97,22 @@ def beside_plain(options, length):
     return [targets_per_second(train, step, options.batches) for step in (ours_step, plain_step)]
 
 
+def rectools(options, length):
+    """Targets per second of RecTools' SASRec on the same training part, by the Python that has it."""
+    (train, _, _), _ = built(settings(options, OURS, length))
+    data, fields = train._dataset, ("user_id", "item_id", "timestamp")
+    place = torch.cat([data.inter_feat[ROW_END], torch.unique(data.user_start[data.inter_feat[ROW_END]])])
+    with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+        columns = [data.events[field][place].numpy() for field in fields[:2]] + [
+            data.event_times[place].numpy()
+        ]
+        pd.DataFrame(dict(zip(fields, columns, strict=True))).to_csv(file.name, index=False, header=False)
+        script = str(Path(__file__).with_name("_rectools_sasrec.py"))
+        arguments = [script, file.name, str(length), str(options.batches)]
+        done = subprocess.run([options.rectools, *arguments], capture_output=True, text=True, check=True)
+    return float(done.stdout.splitlines()[-1])
+
+
 def evaluation(options, rows, length):
     """Evaluated users per second, every item ranked, with a model at its start; the better of two passes."""
     config = settings(options, rows, length)
@@ -150,6 +169,9 @@ def main():
     arguments.add_argument("--dataset", default="ml-100k")
     arguments.add_argument("--data_path", default="dataset")
     arguments.add_argument("--batches", type=int, default=12)
+    arguments.add_argument(
+        "--rectools", metavar="PYTHON", help="a Python that has RecTools, to compare with it"
+    )
     options = arguments.parse_args()
     seconds = [built(settings(options, rows, 50))[1] for rows in (STOCK, OURS)]
     gib = [memory(options, side, 200) for side in ("stock", "ours")]
@@ -169,6 +191,9 @@ def main():
         ),
         _rows.Row("users evaluated, every item ranked, L=50", *users, 1, "per second"),
     ]
+    if options.rectools:
+        beside = (targets[0], rectools(options, 200))
+        rows.append(_rows.Row("training targets beside RecTools, L=200", *beside, 1, "per second"))
     _rows.show(f"{options.dataset}: ours / RecBole's stock SASRec, d=64, 2 layers", rows, options.json)
 
 

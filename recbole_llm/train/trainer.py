@@ -23,7 +23,10 @@ from .collector import RankingCollector
 from .resume import BEST, ResumingTrainer
 
 TIDY_EVERY = 20  # steps between two hand-backs of freed memory
-FUSED = (torch.optim.Adam, torch.optim.AdamW)  # have a step in one pass: 64 million weights take 38 ms, not 544
+FUSED = (
+    torch.optim.Adam,
+    torch.optim.AdamW,
+)  # have a step in one pass: 64 million weights take 38 ms, not 544
 
 
 @dataclass(frozen=True)
