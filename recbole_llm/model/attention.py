@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .dropout import dropped
+
 TIME_BUCKETS = 64
 
 
@@ -107,9 +109,21 @@ def _mix_padded(packed_T3AK, layout, dropout, bias=None, intervals=None):
     elif bias is not None:
         mask = bias.to(query.dtype).expand(*query.shape[:2], -1, -1)
         mixed_BALK = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    elif dropout > 0 and query.device.type == "cpu":
+        mixed_BALK = _dropping_attention(query, key, value, dropout)
     else:  # padding stands behind the events, so the causal mask hides it
         mixed_BALK = F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=dropout)
     return layout.pack(mixed_BALK.transpose(1, 2))
+
+
+def _dropping_attention(query, key, value, dropout):
+    """Causal attention with dropout of its weights; a CPU has no fused one, and PyTorch draws numbers one by one."""
+    length, size = query.shape[-2:]
+    hidden_LL = query.new_full((length, length), -torch.inf).triu_(1)
+    query_XLK, key_XLK, value_XLK = (part.reshape(-1, length, size) for part in (query, key, value))
+    logit_XLL = torch.baddbmm(hidden_LL, query_XLK, key_XLK.mT, alpha=size**-0.5)
+    weight_XLL = dropped(logit_XLL.softmax(-1), dropout)
+    return torch.bmm(weight_XLL, value_XLK).view(value.shape)
 
 
 def _interval_attention(query, key, value, interval_key, interval_value, dropout):
@@ -117,7 +131,7 @@ def _interval_attention(query, key, value, interval_key, interval_value, dropout
     logit = query @ key.transpose(2, 3) + torch.einsum("balk,blmk->balm", query, interval_key)
     causal = torch.ones(logit.shape[-2:], dtype=torch.bool, device=logit.device).tril()
     weight = (logit / query.shape[-1] ** 0.5).masked_fill(~causal, torch.finfo(logit.dtype).min).softmax(-1)
-    weight = F.dropout(weight, dropout, training=dropout > 0)
+    weight = dropped(weight, dropout)
     return weight @ value + torch.einsum("balm,blmk->balk", weight, interval_value)
 
 

@@ -9,7 +9,7 @@ from ..data.dataset import NEXT_ITEMS
 from ..errors import SettingError
 from . import losses
 from .base import with_target
-from .dropout import dropped
+from .dropout import dropped, rate_of
 from .encoders import read
 from .layout import Layout
 
@@ -54,7 +54,7 @@ class _DenseSASRec(_Dense):
     def _encode(self, item_seq_BL, layout):
         item_TH = self.item_embedding(layout.pack(item_seq_BL))
         input_TH = self.LayerNorm(item_TH + self.position_embedding(layout.position_T))
-        return read(self.trm_encoder, dropped(input_TH, self.dropout), layout)
+        return read(self.trm_encoder, dropped(input_TH, rate_of(self.dropout)), layout)
 
 
 class _DenseGRU4Rec(_Dense):

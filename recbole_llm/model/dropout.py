@@ -16,13 +16,21 @@ class Dropout(nn.Dropout):
 
     def forward(self, x):
         """Like ``x``: each number is zero with probability ``p``, else divided by ``1 - p``; ``x`` in evaluation."""
-        return dropped(x, self)
+        return dropped(x, rate_of(self))
 
 
-def dropped(x, dropout):
-    """What the module ``dropout``, an ``nn.Dropout``, makes of ``x``, with the random numbers of this file."""
-    if not dropout.training or dropout.p == 0 or x.device.type != "cpu":
-        return F.dropout(x, dropout.p, dropout.training)
+def dropped(x, rate):
+    """Like ``x``: each number is zero with the chance ``rate``, else divided by ``1 - rate``."""
+    if rate == 0:
+        return x
+    if x.device.type != "cpu":
+        return F.dropout(x, rate)
     four = torch.randint(LOWEST, HIGHEST, (-(-x.numel() // 4),))
     draw = four.view(torch.int16)[: x.numel()].view(x.shape)
-    return torch.where(draw >= round(dropout.p * 2**16) - 2**15, x / (1 - dropout.p), 0)
+    keep = torch.ge(draw, round(rate * 2**16) - 2**15, out=torch.empty(x.shape, dtype=x.dtype))
+    return (x * keep).div_(1 - rate)  # ``torch.where`` takes three times as long, forth and back
+
+
+def rate_of(dropout):
+    """The rate at which an ``nn.Dropout`` drops at present: 0 in evaluation."""
+    return dropout.p if dropout.training else 0.0

@@ -12,7 +12,7 @@ from recbole.model.layers import TransformerEncoder
 from torch import nn
 
 from .attention import AttentionBias, CausalAttention, IntervalTables, mix
-from .dropout import Dropout, dropped
+from .dropout import Dropout, dropped, rate_of
 
 
 class LiGRBlock(nn.Module):
@@ -109,12 +109,12 @@ def read(trm_encoder, x_TH, layout):
         packed_T3AK = torch.stack(three, 1).unflatten(2, (attention.num_attention_heads, -1))
         if x_TH.device.type == "cpu":
             packed_T3AK = packed_T3AK.float()  # there the attention is slower in bfloat16
-        drop = attention.attn_dropout
-        mixed_TH = mix(packed_T3AK, layout, drop.p if drop.training else 0.0)
+        mixed_TH = mix(packed_T3AK, layout, rate_of(attention.attn_dropout))
         if asked_T is not None:
             x_TH, mixed_TH = x_TH[asked_T], mixed_TH[asked_T]
-        x_TH = attention.LayerNorm(dropped(attention.dense(mixed_TH), attention.out_dropout) + x_TH)
+        mixed_TH = dropped(attention.dense(mixed_TH), rate_of(attention.out_dropout))
+        x_TH = attention.LayerNorm(mixed_TH + x_TH)
         act = inner.intermediate_act_fn
         wide_TH = (F.gelu if act == inner.gelu else act)(inner.dense_1(x_TH))
-        x_TH = inner.LayerNorm(dropped(inner.dense_2(wide_TH), inner.dropout) + x_TH)
+        x_TH = inner.LayerNorm(dropped(inner.dense_2(wide_TH), rate_of(inner.dropout)) + x_TH)
     return x_TH
