@@ -33,12 +33,17 @@ def prepare(name, raw_path=None, out="dataset"):
     from pathlib import Path
 
     from dataset_prep import amazon, check, movielens
+    from dataset_prep.record import state_of
 
+    directory = Path(out) / name
+    if (
+        state_of(directory, name, None, raw_path) == "ready"
+    ):  # prepared before, maybe with texts or filters of its own
+        return directory
     if name in movielens.NAMES:
         return movielens.prepare(name, raw_path, out)
     if name in amazon.NAMES:
         return amazon.prepare(name, raw_path, out)
-    directory = Path(out) / name
     if (directory / f"{name}.inter").exists():
         check.check_atomic(directory, name)
         return directory

@@ -128,7 +128,7 @@ def state_of(directory, name, settings, raw_path=None):
 
     ``foreign``: atomic files that this package did not write. ``stale``: written by it, but with other
     settings, from inputs that have changed since, or not from ``raw_path`` (when one is given). ``ready``:
-    nothing is to be done.
+    nothing is to be done. ``settings`` None agrees with any.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def state_of(directory, name, settings, raw_path=None):
     elsewhere = raw_path is not None and not any(
         path.is_relative_to(Path(raw_path).resolve()) for path in files
     )
-    return "stale" if changed or elsewhere or before != settings else "ready"
+    return "stale" if changed or elsewhere or settings not in (None, before) else "ready"
 
 
 _CURE = f"delete the folder to prepare it again, or delete {PREP_FILE} to use the files as they are"

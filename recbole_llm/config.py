@@ -57,7 +57,19 @@ class Config(RecBoleConfig):
     """
 
     def __init__(self, model=None, dataset=None, config_file_list=None, config_dict=None):
-        super().__init__(model, dataset, config_file_list, config_dict)
+        for file in config_file_list or ():
+            if not Path(file).is_file():
+                raise SettingError(
+                    f"config_files: no file {file}; give paths of YAML files, with blanks between"
+                )
+        try:
+            super().__init__(model, dataset, config_file_list, config_dict)
+        except (
+            NotImplementedError,
+            TypeError,
+            ValueError,
+        ) as error:  # what RecBole says of topk, metrics, eval_args
+            raise SettingError(f"RecBole refuses a config key: {error}") from error
         _refuse_unknown(self.external_config_dict, self._known_keys())
         self._load_times()
 

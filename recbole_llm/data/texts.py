@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ..errors import SettingError
 from ..text.artifact import AlignedVectors, build_artifact, import_vectors
@@ -25,7 +26,8 @@ def attach_text_vectors(config, dataset, device="cpu"):
     ArtifactError
         If an item has no vector and ``text_missing`` is ``error``.
     """
-    ready_made, fields = config["text_vectors"] or {}, list(config["text_fields"] or [])
+    ready_made, fields = config["text_vectors"] or {}, config["text_fields"] or []
+    fields = [fields] if isinstance(fields, str) else list(fields)
     if not fields and not ready_made:
         raise SettingError(
             "text_fields names no column and text_vectors no file; name one, or use fusion: id_only"
@@ -88,7 +90,8 @@ def _texts(config, dataset, table, field):
 def training_reviews(config, dataset):
     """Item token -> [(review, helpful votes)] of training interactions alone, from the ``.inter`` file.
 
-    A review that came with a validation or test interaction is never read: it speaks of what is to be predicted.
+    A review that came with a validation or test interaction is never read: it speaks of what is to be predicted. Nor is
+    any other of the same user about the same item, for the file does not tell which of them came when.
     """
     path = Path(config["data_path"]) / f"{config['dataset']}.inter"
     inter = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, keep_default_na=False, dtype=str)
@@ -98,10 +101,10 @@ def training_reviews(config, dataset):
             f"text field `{REVIEWS.name}` needs a column `review` in {path}; take it out of text_fields"
         )
     ends = dataset.inter_feat[ROW_END]
-    places = ends.tolist() + dataset.user_start[ends].unique().tolist()
-    users = dataset.id2token(dataset.uid_field, dataset.events[dataset.uid_field][places])
-    items = dataset.id2token(dataset.iid_field, dataset.events[dataset.iid_field][places])
-    known = set(zip(users, items, strict=True))
+    in_training = torch.zeros(len(dataset.events), dtype=torch.bool)
+    in_training[ends] = in_training[dataset.user_start[ends]] = True
+    known, held_out = (_pairs(dataset, part) for part in (in_training, ~in_training))
+    known -= held_out
     reviews = {}
     helpful = inter["helpful"] if "helpful" in inter else ["0"] * len(inter)
     columns = (inter[dataset.uid_field], inter[dataset.iid_field], inter["review"], helpful)
@@ -109,3 +112,11 @@ def training_reviews(config, dataset):
         if (user, item) in known and review:
             reviews.setdefault(item, []).append((review, float(votes or 0)))
     return reviews
+
+
+def _pairs(dataset, places):
+    """The (user, item) tokens of some of the data set's events."""
+    fields = (dataset.uid_field, dataset.iid_field)
+    return set(
+        zip(*(dataset.id2token(field, dataset.events[field][places]) for field in fields), strict=True)
+    )

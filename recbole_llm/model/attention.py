@@ -47,7 +47,11 @@ class AttentionBias(nn.Module):
 
 
 class IntervalTables(nn.Module):
-    """TiSASRec's key and value tables of a user's time intervals, in units of the user's own shortest interval."""
+    """TiSASRec's key and value tables of a user's time intervals, in units of the user's shortest interval so far.
+
+    The paper takes the shortest of the whole history, which tells an event of what comes after it where every position
+    is a target; for the last event both are the same.
+    """
 
     def __init__(self, head_size, max_interval):
         super().__init__()
@@ -63,9 +67,11 @@ class IntervalTables(nn.Module):
         real_BL = layout.pad(torch.ones_like(layout.position_T)).bool()
         step_BL = (time_BL[:, 1:] - time_BL[:, :-1]).masked_fill(~real_BL[:, 1:], 0)
         never = 2**53  # longer than any step, yet exact as a float
-        longer_BL = F.pad(step_BL.masked_fill(step_BL <= 0, never), (0, 1), value=never)
-        shortest_B = longer_BL.amin(1)
-        gap_BLL = (time_BL[:, :, None] - time_BL[:, None, :]).abs() // shortest_B[:, None, None]
+        step_BL = F.pad(step_BL.masked_fill(step_BL <= 0, never), (1, 0), value=never)
+        # up to each event, for what comes later must not speak; ``cummin`` would not export to ONNX
+        past_LL = torch.ones(layout.length, layout.length, dtype=torch.bool, device=time_BL.device).tril()
+        shortest_BL = torch.where(past_LL, step_BL[:, None, :], never).amin(2)
+        gap_BLL = (time_BL[:, :, None] - time_BL[:, None, :]).abs() // shortest_BL[:, :, None]
         interval_BLL = gap_BLL.clamp(max=self.max_interval)
         return self.key(interval_BLL), self.value(interval_BLL)
 

@@ -21,8 +21,8 @@ class Dropout(nn.Dropout):
 
 def dropped(x, rate):
     """Like ``x``: each number is zero with the chance ``rate``, else divided by ``1 - rate``."""
-    if rate == 0:
-        return x
+    if rate in (0, 1):
+        return x if rate == 0 else x * 0
     if x.device.type != "cpu":
         return F.dropout(x, rate)
     four = torch.randint(LOWEST, HIGHEST, (-(-x.numel() // 4),))

@@ -6,6 +6,8 @@ LLM-ESR, https://arxiv.org/abs/2405.20646; text_only: WhitenRec, https://arxiv.o
 Shapes: I items with padding, H hidden, T packed events, B batch, L longest history, N new items.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -14,6 +16,18 @@ from ..errors import SettingError
 from .items import FieldViews, PopularityGate, TextView, start_from_text
 
 WHITENING_POWERS = {"none": (), "pca": (0.0,), "full": (1.0,), "relaxed": (0.5,), "ensemble": (1.0, 0.5)}
+
+
+class Parts(NamedTuple):
+    """What items are made of, (I, H) each, None where the fusion has none: own vector, text, gate between the two.
+
+    ``kept``, (I, 1), says whose own vectors ID dropout has left in this batch.
+    """
+
+    own: torch.Tensor
+    text: torch.Tensor | None = None
+    gate: torch.Tensor | None = None
+    kept: torch.Tensor | None = None
 
 
 class FusedItems(nn.Module):
@@ -56,19 +70,22 @@ class FusedItems(nn.Module):
             self.own.requires_grad_(False)  # nothing reads it
 
     def parts(self):
-        """The items' own vectors, their text vectors and the gate, each (I, H) or None where the fusion has none."""
+        """What the items are made of: their own vectors and texts, and the gate between; see ``Parts``."""
         id_IH = self.own.weight
         text_IH = self.text() if self.text is not None else None
-        return id_IH, text_IH, self.gate(id_IH, text_IH) if self.gate is not None else None
+        if self.gate is None:
+            return Parts(id_IH, text_IH)
+        gate_IH, kept_I1 = self.gate(id_IH, text_IH), None
+        if self.training and self.settings.id_dropout > 0:
+            kept_I1 = torch.rand(len(gate_IH), 1, device=gate_IH.device) >= self.settings.id_dropout
+            gate_IH = gate_IH * kept_I1
+        return Parts(id_IH, text_IH, gate_IH, kept_I1)
 
-    def forward(self):
-        """(I, H), or (I, 2 H) for ``dual``."""
-        id_IH, text_IH, gate_IH = self.parts()
+    def forward(self, parts=None):
+        """(I, H), or (I, 2 H) for ``dual``, of parts made before or made now."""
+        id_IH, text_IH, gate_IH, _ = parts or self.parts()
         match self.settings.fusion:
             case "gate":
-                if self.training and self.settings.id_dropout > 0:
-                    kept_I1 = torch.rand(len(gate_IH), 1, device=gate_IH.device) >= self.settings.id_dropout
-                    gate_IH = gate_IH * kept_I1
                 return self.norm(gate_IH * id_IH + (1 - gate_IH) * text_IH)
             case "sum":
                 return id_IH + text_IH
@@ -83,14 +100,16 @@ class FusedItems(nn.Module):
             case "dual":
                 return torch.cat([id_IH, text_IH], 1)
 
-    def in_context(self, item_T, layout):
+    def in_context(self, item_T, layout, parts):
         """(T, H): the items read, their gates moved by the mean text of what came before them (``ctx_gate``)."""
-        id_IH, text_IH, _ = self.parts()
+        id_IH, text_IH, _, kept_I1 = parts
         text_TH = F.embedding(item_T, text_IH)
         before_BLH = layout.pad(text_TH).cumsum(1)
         mean_TH = (layout.pack(before_BLH) - text_TH) / layout.position_T.clamp(min=1)[:, None]
         logit_TH = F.embedding(item_T, self.gate.logit(id_IH, text_IH)) + self.context(mean_TH)
         gate_TH = self.gate.trust_I1[item_T] * torch.sigmoid(logit_TH)
+        if kept_I1 is not None:
+            gate_TH = gate_TH * kept_I1[item_T]
         return self.norm(gate_TH * F.embedding(item_T, id_IH) + (1 - gate_TH) * text_TH)
 
     def extend(self, aligned):

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import DataError
 from .dropout import Dropout
 
 EPSILON = 1e-5  # keeps dimensions of no variance from exploding when they are divided by their spread
@@ -35,6 +36,11 @@ class Whitening:
         and the rank that the items allow.
         """
         known_ND = vectors_ID[present_I].double()
+        if len(known_ND) < 2:
+            raise DataError(
+                f"{len(known_ND)} items have text in a field that is to be whitened, expected 2 or more; "
+                "take the field out of text_fields, or set whiten: none"
+            )
         mean_D = known_ND.mean(0)
         blocks = [
             _axes(block_NG, max(size // groups, 1), power, zca)
@@ -203,5 +209,5 @@ def start_from_text(views, size, std=0.02):
     joined_IW = torch.cat([view.tables[-1] for view in views], 1)
     known_I = torch.stack([view.present_I for view in views]).any(0)
     start_IH = Whitening.fit(joined_IW, known_I, size, power=0.0)(joined_IW, known_I)
-    start_IH = start_IH / start_IH[known_I].std() * std
+    start_IH = start_IH / start_IH[known_I].std().clamp(min=EPSILON) * std
     return F.pad(start_IH, (0, size - start_IH.shape[1]))

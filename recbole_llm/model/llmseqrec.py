@@ -77,6 +77,19 @@ class Settings:
     n_similar_users: int
 
 
+RANGES = {  # what numbers must be: the settings, whether one is right, in words
+    """hidden_size n_layers n_heads inner_multiplier max_interval n_negatives whiten_dim whiten_groups n_experts
+    n_similar_users""": (lambda number: number >= 1, "1 or more"),
+    "dropout attention_dropout adaptor_dropout": (lambda number: 0 <= number < 1, "from 0 to less than 1"),
+    "id_dropout gbce_calibration": (lambda number: 0 <= number <= 1, "from 0 to 1"),
+    "temperature align_temperature time_unit": (lambda number: number > 0, "more than 0"),
+    "kappa adaptor_weight_decay lambda_align lambda_feat feat_warmup lambda_sd": (
+        lambda number: number >= 0,
+        "0 or more",
+    ),
+}
+
+
 class LLMSeqRec(VectorRecommender):
     """The model; ``dataset.text_vectors`` holds one aligned artifact per field unless ``fusion`` is ``id_only``."""
 
@@ -127,7 +140,8 @@ class LLMSeqRec(VectorRecommender):
 
     def items(self):
         """(I, H), or (I, 2 H) for ``dual``: the items fused as ``fusion`` says."""
-        return self.table()
+        self._kept["parts"] = parts = self.table.parts()
+        return self.table(parts)
 
     def scored(self, item_IH):
         """The items as the score multiplies them: of length 1 for the cosine."""
@@ -156,7 +170,8 @@ class LLMSeqRec(VectorRecommender):
         """(T, H): for each event asked for the vector that scores what comes next, the temperature included."""
         item_T = layout.pack(item_seq_BL)
         if self.table.context is not None:
-            input_TH = self.table.in_context(item_T, layout)
+            self.current_items()  # makes the parts, once a batch
+            input_TH = self.table.in_context(item_T, layout, self._kept["parts"])
         else:
             input_TH = F.embedding(item_T, self.current_items())
         return self.read(input_TH, layout, elapsed_BL, next_elapsed_BL)
@@ -227,11 +242,13 @@ class LLMSeqRec(VectorRecommender):
 
 
 def _check(s, dense):
-    """Refuse settings that contradict each other, each in one sentence."""
+    """Refuse settings that cannot be or that contradict each other, each in one sentence."""
+    for names, (right, words) in RANGES.items():
+        for name in names.split():
+            if not right(getattr(s, name)):
+                raise SettingError(f"config key `{name}` is {getattr(s, name)}, expected {words}")
     if s.hidden_size % s.n_heads:
         raise SettingError(f"hidden_size {s.hidden_size} must be a multiple of n_heads {s.n_heads}")
-    if s.n_layers < 1:
-        raise SettingError(f"n_layers is {s.n_layers}, expected 1 or more blocks")
     if s.position == "rotary" and s.hidden_size // s.n_heads % 2:
         raise SettingError(
             f"position: rotary needs an even head size, but {s.hidden_size} / {s.n_heads} is odd"
@@ -255,3 +272,10 @@ def _check(s, dense):
         )
     if s.lambda_sd > 0 and dense:
         raise SettingError("lambda_sd compares whole histories; it needs train_rows: prefix, found dense")
+    if s.lambda_sd > 0 and s.fusion == "id_only":
+        raise SettingError("lambda_sd finds similar users by their items' texts; fusion: id_only has none")
+    if s.lambda_sd > 0 and (s.time_mode != "none" or s.time_input or s.use_query_time):
+        raise SettingError(
+            "lambda_sd compares histories without their times; set time_mode: none, time_input: False and "
+            "use_query_time: False"
+        )

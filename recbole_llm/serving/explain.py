@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from ..errors import SettingError
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -44,9 +46,11 @@ def explain(model, history, item, elapsed=None):
     ``model`` is a trained LLMSeqRec with ``fusion: gate``; ``elapsed`` (N,) are the times of the events, where it reads
     them.
     """
+    if model.table.gate is None:
+        raise SettingError(f"fusion: {model.settings.fusion} has no gate to explain; train with fusion: gate")
     model.eval()
     scores = _scores_without_each(model, history, item, elapsed)
-    _, text_IH, gate_IH = model.table.parts()
+    _, text_IH, gate_IH, _ = model.table.parts()
     weight_IF = model.table.text.weights(model.table.text.fields())
     likeness_N = F.cosine_similarity(text_IH[history], text_IH[item], dim=1)
     return Explanation(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from recbole.data import create_dataset, data_preparation
-from recbole.utils import init_seed
+from recbole.utils import ModelType, dataset_arguments, evaluation_arguments, init_seed
 
 from dataset_prep import prepare
 
@@ -16,7 +16,7 @@ from ..errors import ArtifactError
 from ..model import get_model
 from ..model.base import VectorRecommender
 from ..model.dense import dense
-from . import parallel
+from . import parallel, values
 from .trainer import trainer_for
 
 SETTINGS = "settings.json"
@@ -24,7 +24,7 @@ ALIKE = """
     train_rows train_batch_size window_shift window_overlap epochs eval_step stopping_step learner learning_rate
     learning_rate_end warmup_steps weight_decay average_decay enable_amp hidden_size n_layers n_heads
     MAX_ITEM_LIST_LENGTH seed eval_args eval_batch_size valid_users mask_history metrics topk valid_metric saved
-    show_progress device_threads gpu_id raw_path artifact_path resume
+    show_progress device_threads use_gpu gpu_id reproducibility clip_grad_norm raw_path artifact_path resume
 """  # what a baseline takes over from the model that it stands beside
 SCORES = 2**25  # of a batch of an evaluation, rows times items, at most: 128 MiB
 EVENTS = (
@@ -36,6 +36,7 @@ def configure(model_name, given, files=()):
     """The configuration of a run: the data prepared, the model's class found, every key checked."""
     model_class = get_model(model_name)
     config = _config(model_class, given["dataset"], files, {k: v for k, v in given.items() if v is not None})
+    values.check(config)
     if config["train_rows"] == "dense" and not issubclass(model_class, VectorRecommender):
         config.model_class = dense(model_class)
     if config["device_threads"]:
@@ -48,12 +49,12 @@ def configure(model_name, given, files=()):
     return config
 
 
-def configure_baseline(config, given):
+def configure_baseline(config):
     """The configuration of the model that ``baseline`` names: same data, size, rows, optimiser and stopping."""
-    same = ALIKE.split()
-    shared = {key: given.get(key, config[key]) for key in same if key in given or key in config}
+    same = [*ALIKE.split(), *dataset_arguments, *evaluation_arguments]
+    shared = {key: config[key] for key in same if key in config}
     shared |= {
-        "data_path": given.get("data_path"),
+        "data_path": config.external_config_dict.get("data_path"),
         "dataset": config["dataset"],
         "train_neg_sample_args": "None",
     }
@@ -77,8 +78,9 @@ def build(config):
     """The three parts of the data, the manifests of the texts by field, and the model at its start."""
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)
-    most = min(SCORES // dataset.item_num, EVENTS // (config["MAX_ITEM_LIST_LENGTH"] or 1))
-    config["eval_batch_size"] = min(config["eval_batch_size"], max(most, 1))
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:  # elsewhere the key counts scores, not rows
+        most = min(SCORES // dataset.item_num, EVENTS // config["MAX_ITEM_LIST_LENGTH"])
+        config["eval_batch_size"] = min(config["eval_batch_size"], max(most, 1))
     parts = data_preparation(config, dataset)
     texts, train_set = {}, parts[0]._dataset
     if getattr(config.model_class, "reads_text", lambda config: False)(config):

@@ -48,7 +48,10 @@ def main(arguments=None):
     """
     given = read_arguments(sys.argv[1:] if arguments is None else arguments)
     if "resume" in given:
-        before = json.loads((Path(given["resume"]) / SETTINGS).read_text(encoding="utf-8"))
+        place = Path(given["resume"]) / SETTINGS
+        if not place.is_file():
+            raise SettingError(f"resume: no {place}; give the folder of a run that was made with saved: True")
+        before = json.loads(place.read_text(encoding="utf-8"))
         given = before | given
     return start(_complete(given))
 
@@ -90,6 +93,11 @@ def run(given):
     files = given.get("config_files", "").split()
     own = {key: value for key, value in given.items() if key != "config_files"}
     config = configure(own["model"], own, files)
+    if config["nproc"] > parallel.world():
+        raise SettingError(f"nproc: {config['nproc']} stands in a file; give --nproc on the command line")
+    baseline = None
+    if config["baseline"] and config["baseline"] != config["model"]:
+        baseline = configure_baseline(config)  # before anything is trained: it may be refused
     folder = folder_of(config)
     screen, first = Screen(folder, quiet=parallel.rank() > 0), parallel.rank() == 0
     if first:
@@ -97,8 +105,8 @@ def run(given):
     outcomes = [train_and_test(config, folder, screen)]
     if config["refit"]:
         outcomes.append(refit(own, files, outcomes[0], folder, screen))
-    if config["baseline"] and config["baseline"] != config["model"]:
-        outcomes.append(train_and_test(configure_baseline(config, own), folder / "baseline", screen))
+    if baseline:
+        outcomes.append(train_and_test(baseline, folder / "baseline", screen))
     if first:
         report.write(folder, outcomes, manifest_of(config, outcomes))
     if first and config["saved"] is False:

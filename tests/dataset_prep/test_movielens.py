@@ -150,6 +150,14 @@ def test_a_changed_setting_prepares_again(raw, tmp_path):
     assert rows_of(directory, "item")["plot"].tolist() == ["A hacker, awake", "", ""]
 
 
+def test_the_main_job_takes_a_data_set_as_its_owner_prepared_it(raw, tmp_path):
+    plots = tmp_path / "plots.csv"
+    plots.write_text("item_id,plot\n1,A hacker wakes up\n")
+    directory = movielens.prepare("ml-1m", raw, tmp_path, extra_text={plots: ["plot"]})
+    assert dataset_prep.prepare("ml-1m", None, tmp_path) == directory
+    assert "plot" in rows_of(directory, "item")
+
+
 def test_the_users_own_atomic_files_are_used_as_they_are(tmp_path):
     (tmp_path / "ml-1m").mkdir()
     content = "user_id:token\titem_id:token\ttimestamp:float\n1\t1\t1\n"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from recbole_llm.model.attention import AttentionBias, IntervalTables, time_bucket
+from recbole_llm.model.attention import AttentionBias, IntervalTables, mix, time_bucket
 from recbole_llm.model.encoders import LiGREncoder, SASRecEncoder
 from recbole_llm.model.layout import Layout
 
@@ -86,6 +86,24 @@ def test_intervals_are_counted_in_the_users_shortest_step():
     assert key[0, 3, :, 0].tolist() == [6, 6, 6, 0]  # 50, 49, 49 steps of 2, clipped to 6
     assert key[0, 1, :2, 0].tolist() == [1, 0]
     assert key[1, 1, :2, 0].tolist() == [1, 0]  # one step of 5
+
+
+def test_attention_with_dropout_keeps_the_mean_and_drops_nothing_at_a_rate_near_none():
+    torch.manual_seed(0)
+    layout, events = Layout.of(torch.tensor([5, 3])), torch.randn(8, 3, 2, 4)
+    whole = mix(events, layout)
+    assert torch.allclose(mix(events, layout, dropout=1e-9), whole, atol=1e-6)
+    mean = torch.stack([mix(events, layout, dropout=0.4) for _ in range(4000)]).mean(0)
+    assert (mean - whole).abs().max() < 0.08
+
+
+def test_intervals_do_not_know_the_times_to_come():
+    tables = IntervalTables(1, max_interval=60)
+    tables.key.weight.data = torch.arange(61.0)[:, None]
+    layout = Layout.of(torch.tensor([4]))
+    slow, fast = (tables(layout, torch.tensor([[0, 4, 12, last]]))[0][0, :, :, 0].tril() for last in (50, 13))
+    assert slow[:3].tolist() == fast[:3].tolist()
+    assert slow[3].tolist() == [12, 11, 9, 0] and fast[3].tolist() == [13, 9, 1, 0]
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)

@@ -108,7 +108,7 @@ def test_the_own_vector_of_an_unseen_item_plays_no_part(folder):
     world.model.eval()
     batch = next(iter(world.test))[0]
     before = world.model.full_sort_predict(batch)
-    _, _, gate = world.model.table.parts()
+    gate = world.model.table.parts().gate
     assert gate[item].abs().max() == 0
     with torch.no_grad():
         world.model.table.own.weight[item] = 100.0
@@ -152,7 +152,7 @@ def test_new_items_need_a_fusion_that_can_do_without_own_vectors(folder):
 def test_items_without_text_share_one_learned_vector(folder):
     world = house(folder, without=("i1", "i2"))
     world.model.eval()
-    _, text, _ = world.model.table.parts()
+    text = world.model.table.parts().text
     bare = [world.train._dataset.token2id("item_id", token) for token in ("i1", "i2")]
     assert torch.equal(text[bare[0]], text[bare[1]])
     assert torch.equal(text[bare[0]], world.model.table.text.no_text)
@@ -221,6 +221,12 @@ def test_similar_users_are_those_who_read_alike(folder):
         ({"fusion": "id_only", "lambda_align": 0.1}, "fusion: id_only has no text vectors to align"),
         ({"fusion": "sum", "ctx_gate": True}, "but fusion is sum; set ctx_gate: False"),
         ({"lambda_sd": 0.1}, "needs train_rows: prefix, found dense"),
+        ({"lambda_sd": 0.1, "train_rows": "prefix", "time_mode": "bias"}, "set time_mode: none"),
+        ({"lambda_sd": 0.1, "train_rows": "prefix", "fusion": "id_only"}, "fusion: id_only has none"),
+        ({"n_heads": 0}, "`n_heads` is 0, expected 1 or more"),
+        ({"temperature": -1}, "`temperature` is -1.0, expected more than 0"),
+        ({"kappa": -1}, "`kappa` is -1.0, expected 0 or more"),
+        ({"id_dropout": 2}, "`id_dropout` is 2.0, expected from 0 to 1"),
         ({"loss": "gbce", "negatives": "batch"}, "log Q correction of loss: ssm, found loss: gbce"),
         ({"fusion": "gat"}, "`fusion` is 'gat', expected one of gate, sum"),
         ({"dropout": "much"}, r"`dropout` is 'much' \(str\), expected float"),
@@ -229,6 +235,13 @@ def test_similar_users_are_those_who_read_alike(folder):
 def test_settings_that_cannot_be_are_refused(folder, keys, message):
     with pytest.raises(SettingError, match=message):
         house(folder, **keys)
+
+
+@pytest.mark.parametrize("ctx_gate", [False, True])
+def test_an_item_whose_own_vector_is_dropped_is_text_alone_on_both_sides(folder, ctx_gate):
+    world = house(folder, ctx_gate=ctx_gate, id_dropout=1.0)
+    world.model.train().calculate_loss(next(iter(world.train))).backward()
+    assert world.model.table.own.weight.grad.abs().max() == 0
 
 
 def test_weights_of_other_texts_are_refused(folder):

@@ -5,13 +5,14 @@ import json
 import pandas as pd
 import pytest
 import torch
-from carousel import TINY, write_carousel
+from carousel import TINY, house, write_carousel
 
 from recbole_llm import cli
+from recbole_llm.data.texts import training_reviews
 from recbole_llm.errors import ArtifactError
 from recbole_llm.model import checkpoint
 from recbole_llm.train import run as road
-from recbole_llm.train.build import restore
+from recbole_llm.train.build import build, configure, configure_baseline, restore
 
 SMALL = {**TINY, "epochs": "2", "eval_step": "1", "text_encoder": "", "text_compute_dtype": "float32"}
 
@@ -160,6 +161,9 @@ def test_a_run_that_was_interrupted_goes_on_and_ends_the_same(shop, finished, mo
     assert [outcome["test"] for outcome in next(ends)] == [outcome["test"] for outcome in next(ends)]
 
 
+CAROUSEL = ["--model=LLMSeqRec", "--dataset=carousel"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -173,21 +177,35 @@ def test_a_run_that_was_interrupted_goes_on_and_ends_the_same(shop, finished, mo
             ["--model=LLMSeqRec", "--dataset=nothing-like-it"],
             "PrepError: nothing-like-it is none of the data sets",
         ),
+        ([*CAROUSEL, "--baseline=BERT4Rec"], "BERT4Rec is not known to; RecBole's SASRec and GRU4Rec are"),
+        ([*CAROUSEL, "--baseline=SASRek"], "no model is called SASRek; did you mean SASRec?"),
+        ([*CAROUSEL, "--train_rows=dens"], "`train_rows` is 'dens', expected one of prefix, dense"),
+        ([*CAROUSEL, "--refit=flase"], "`refit` is 'flase' (str), expected bool"),
+        ([*CAROUSEL, "--learner=adamm"], "`learner` has 'adamm'; did you mean adam?"),
+        ([*CAROUSEL, "--valid_metric=NDGC@10"], "`valid_metric` has 'ndgc'; did you mean ndcg?"),
+        ([*CAROUSEL, "--valid_metric=NDCG@5"], "`valid_metric` has 'ndcg@5'; did you mean ndcg@"),
+        ([*CAROUSEL, "--topk=[0]"], "RecBole refuses a config key: topk must be a positive integer"),
+        ([*CAROUSEL, "--metrics=['NDGC']"], "RecBole refuses a config key: There is no metric named 'NDGC'"),
+        ([*CAROUSEL, "--eval_batch_size=0"], "`eval_batch_size` is 0, expected 1 or more"),
+        ([*CAROUSEL, "--average_decay=2"], "`average_decay` is 2.0, expected from 0 to less than 1"),
+        ([*CAROUSEL, "--n_experts=0"], "`n_experts` is 0, expected 1 or more"),
+        ([*CAROUSEL, "--dropout=1"], "`dropout` is 1.0, expected from 0 to less than 1"),
+        (["--resume=nowhere"], "no nowhere/settings.json; give the folder of a run"),
+        ([*CAROUSEL, "--config_files=nowhere.yaml"], "no file nowhere.yaml"),
     ],
 )
-def test_errors_are_one_sentence(arguments, message, capsys, tmp_path):
+def test_errors_are_one_sentence(arguments, message, shop, capsys, tmp_path):
     with pytest.raises(SystemExit) as stop:
-        cli.train([*arguments, f"--data_path={tmp_path}", f"--run_path={tmp_path}"])
+        cli.train(
+            [*arguments, f"--data_path={shop}", f"--run_path={tmp_path}", f"--artifact_path={shop / 'texts'}"]
+        )
     assert stop.value.code == 2
+    assert not list(tmp_path.glob("*/checkpoint/*")), "refused after training"
     said = capsys.readouterr().err
     assert message in said and "Traceback" not in said
 
 
 def test_reviews_of_training_interactions_alone_are_read(tmp_path):
-    from carousel import house
-
-    from recbole_llm.data.texts import training_reviews
-
     folder = write_carousel(tmp_path, n_users=1)
     path = folder / "carousel" / "carousel.inter"
     rows = path.read_text().splitlines()
@@ -199,6 +217,41 @@ def test_reviews_of_training_interactions_alone_are_read(tmp_path):
     reviews = training_reviews(world.config, world.train._dataset)
     read = sorted(int(text.split()[-1]) for texts in reviews.values() for text, _ in texts)
     assert read == list(range(len(rows) - 1 - 2)), "all rows but the validation and the test one"
+
+
+def test_a_review_of_an_item_that_is_held_out_later_is_not_read(tmp_path):
+    folder = tmp_path / "carousel"
+    folder.mkdir()
+    events = ["i0", "i1", "i2", "i0", "i3"]  # i0 again as the validation target
+    rows = [f"u\t{item}\t{n}\tsaid in row {n}" for n, item in enumerate(events)]
+    header = "user_id:token\titem_id:token\ttimestamp:float\treview:token_seq"
+    (folder / "carousel.inter").write_text("\n".join([header, *rows]) + "\n")
+    (folder / "carousel.item").write_text("item_id:token\ttitle:token_seq\ni0\tHorse\n")
+    world = house(tmp_path)
+    reviews = training_reviews(world.config, world.train._dataset)
+    assert sorted(text for texts in reviews.values() for text, _ in texts) == [
+        "said in row 1",
+        "said in row 2",
+    ]
+
+
+def test_a_baseline_has_the_data_of_the_model_beside_it(shop):
+    data = {"data_path": str(shop), "dataset": "carousel", "user_inter_num_interval": "[10,inf)"}
+    ours = configure(
+        "LLMSeqRec", data | {"use_gpu": False, "baseline": "SASRec", "hidden_size": 24, "epochs": 7}
+    )
+    theirs = configure_baseline(ours)
+    assert theirs.model == "SASRec" and theirs["hidden_size"] == 24 and theirs["epochs"] == 7
+    for key in ("user_inter_num_interval", "use_gpu", "load_col", "eval_args", "data_path", "train_rows"):
+        assert theirs[key] == ours[key], key
+
+
+@pytest.mark.parametrize("model", ["FM", "SASRecF", "LightGCN"])
+def test_recboles_models_find_their_features_in_ml_100k(model, tmp_path):
+    config = configure(model, {"dataset": "ml-100k", "data_path": str(tmp_path), "model": model})
+    parts, _, built = build(config)
+    assert {"genre", "gender"} <= set(parts[0]._dataset.field2type)
+    assert sum(parameter.numel() for parameter in built.parameters()) > 0
 
 
 def test_embedding_alone_makes_the_vectors_that_training_takes(shop, finished):

@@ -1,0 +1,71 @@
+"""What the keys of a run may be: those of ``properties/overall.yaml``, and of RecBole's the ones it takes unchecked."""
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+from ..config import settings_from
+from ..errors import SettingError
+
+LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The keys of ``properties/overall.yaml`` that no other room checks, with their types; the meanings are there."""
+
+    saved: bool
+    refit: bool
+    allow_pickle: bool
+    history_as_offsets: bool
+    train_rows: Literal["prefix", "dense"]
+    window_shift: bool
+    window_overlap: int
+    use_query_time: bool
+    mask_history: bool
+    warmup_steps: int
+    learning_rate_end: float
+    text_missing: Literal["mask", "error"]
+    text_max_tokens: int
+    text_batch_size: int
+    trust_remote_code: bool
+    epochs: int
+    eval_step: int
+    stopping_step: int
+    train_batch_size: int
+    eval_batch_size: int
+    learning_rate: float
+    device_threads: int | None = None
+    valid_users: int | None = None
+    average_decay: float | None = None
+    baseline: str | None = None
+
+
+def check(config):
+    """Refuse values that nothing could be done with.
+
+    Raises
+    ------
+    SettingError
+        It says what was found, what was expected, and what comes near.
+    """
+    settings = settings_from(config, RunSettings)
+    for key in ("epochs", "train_batch_size", "eval_batch_size", "text_batch_size", "text_max_tokens"):
+        if getattr(settings, key) < 1:
+            raise SettingError(f"config key `{key}` is {getattr(settings, key)}, expected 1 or more")
+    if settings.average_decay is not None and not 0 <= settings.average_decay < 1:
+        raise SettingError(
+            f"config key `average_decay` is {settings.average_decay}, expected from 0 to less than 1"
+        )
+    _one_of("learner", str(config["learner"]).lower(), LEARNERS)
+    name, at, k = str(config["valid_metric"]).lower().partition("@")
+    _one_of("valid_metric", name, [metric.lower() for metric in config["metrics"]])
+    if at:
+        _one_of("valid_metric", f"{name}@{k}", [f"{name}@{known}" for known in config["topk"]])
+
+
+def _one_of(key, value, known):
+    if value not in known:
+        near = difflib.get_close_matches(value, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+        raise SettingError(f"config key `{key}` has {value!r}; {hint}")
