@@ -89,7 +89,7 @@ class CausalAttention(nn.Module):
         """(T, H); ``bias`` is added to the logits, ``intervals`` are TiSASRec's tables of keys and values."""
         packed_T3AK = self.query_key_value(x_TH).unflatten(1, (3, self.n_heads, -1))
         if x_TH.device.type == "cpu":
-            packed_T3AK = packed_T3AK.float()  # there the attention is slower in bfloat16
+            packed_T3AK = packed_T3AK.float()  # as ``mix`` wants them there
         if self.rotary:
             turned_T2AK = _rotate(packed_T3AK[:, :2], layout.position_T)
             packed_T3AK = torch.cat([turned_T2AK, packed_T3AK[:, 2:]], 1)
@@ -99,6 +99,9 @@ class CausalAttention(nn.Module):
 
 def mix(packed_T3AK, layout, dropout=0.0, bias=None, intervals=None):
     """(T, H): the values that each event sees, mixed by its query and their keys; all three in ``packed_T3AK``."""
+    if packed_T3AK.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):  # which would make bfloat16 of them: slower here
+            return mix(packed_T3AK.float(), layout, dropout, bias, intervals)
     if bias is not None or intervals is not None or not layout.parts:
         return _mix_padded(packed_T3AK, layout, dropout, bias, intervals).flatten(1)
     # histories of like length together: less padding is multiplied

@@ -107,8 +107,6 @@ def read(trm_encoder, x_TH, layout):
         attention, inner = layer.multi_head_attention, layer.feed_forward
         three = (attention.query(x_TH), attention.key(x_TH), attention.value(x_TH))
         packed_T3AK = torch.stack(three, 1).unflatten(2, (attention.num_attention_heads, -1))
-        if x_TH.device.type == "cpu":
-            packed_T3AK = packed_T3AK.float()  # there the attention is slower in bfloat16
         mixed_TH = mix(packed_T3AK, layout, rate_of(attention.attn_dropout))
         if asked_T is not None:
             x_TH, mixed_TH = x_TH[asked_T], mixed_TH[asked_T]

@@ -11,7 +11,8 @@ from recbole_llm.train.collector import RankingCollector
 @pytest.mark.parametrize("metrics", [["Recall", "NDCG", "MRR"], ["Recall", "ItemCoverage"], ["NDCG", "GAUC"]])
 @pytest.mark.parametrize("one_each", [True, False])
 def test_it_is_recboles(tmp_path, metrics, one_each):
-    config = house(write_carousel(tmp_path), metrics=metrics, topk=[1, 4]).config
+    keys = {"metrics": metrics, "topk": [1, 4], "valid_metric": metrics[0] + "@4"}
+    config = house(write_carousel(tmp_path), **keys).config
     torch.manual_seed(0)
     ours, theirs = RankingCollector(config), Collector(config)
     for rows in (5, 3):
