@@ -19,7 +19,8 @@ Where this differs from its specification:
 Shapes: B batch, L max history length, T packed events, I items with padding, F fields, D text-vector size, H hidden.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from logging import getLogger
 from typing import Literal
 
 import torch
@@ -98,7 +99,7 @@ class LLMSeqRec(VectorRecommender):
     """The model; ``dataset.text_vectors`` holds one aligned artifact per field unless ``fusion`` is ``id_only``."""
 
     def __init__(self, config, dataset):
-        super().__init__(config, dataset, settings_from(config, Settings))
+        super().__init__(config, dataset, _told_times(settings_from(config, Settings), dataset))
         s = self.settings
         _check(s, self.dense)
         size = s.hidden_size
@@ -243,6 +244,17 @@ class LLMSeqRec(VectorRecommender):
         rest = [p for p in self.parameters() if id(p) not in known]
         groups = [{"params": rest}, {"params": adaptor, "weight_decay": self.settings.adaptor_weight_decay}]
         return [group for group in groups if group["params"]]
+
+
+def _told_times(s, dataset):
+    """The settings, without the times where all events of every user share one: they would tell nothing."""
+    asked = s.time_mode != "none" or s.time_input
+    if not asked or getattr(dataset, "event_times", torch.ones(1)).any():
+        return s
+    getLogger().warning(
+        f"all events of each user of `{dataset.dataset_name}` have the same time; time_mode and time_input are off"
+    )
+    return replace(s, time_mode="none", time_input=False)
 
 
 def _check(s, dense):

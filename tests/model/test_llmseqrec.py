@@ -272,6 +272,43 @@ def test_the_context_of_a_window_is_no_target(folder):
         assert world.model.calculate_loss(batch).item() == pytest.approx(expected.item(), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"fusion": "dual"},
+        {"ctx_gate": True},
+        {"time_input": True},
+        {"time_mode": "bias"},
+        {"time_mode": "tisasrec"},
+        {"encoder": "sasrec", "position": "learned"},
+        {"position": "relative"},
+    ],
+    ids=str,
+)
+@torch.no_grad()
+def test_what_comes_later_changes_nothing_before_it(folder, keys):
+    model = house(folder, **keys).model.eval()
+    for parameter in model.parameters():
+        parameter += 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    layout = Layout.of(torch.tensor([6]))
+    items, elapsed = torch.tensor([[3, 4, 5, 6, 7, 8]]), torch.tensor([[0, 7, 14, 21, 40, 63]])
+    before = model.encode(items, layout, elapsed)
+    items[0, 4:], elapsed[0, 4:] = torch.tensor([1, 12]), torch.tensor([22, 90])
+    after = model.encode(items, layout, elapsed)
+    assert torch.allclose(before[:4], after[:4], atol=1e-5)
+    assert (before[4:] - after[4:]).abs().max() > 1e-3
+
+
+def test_times_that_are_all_the_same_are_left_out_with_a_warning(tmp_path, caplog):
+    path = write_carousel(tmp_path) / "carousel" / "carousel.inter"
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([rows[0], *(row.rpartition("\t")[0] + "\t5" for row in rows[1:])]) + "\n")
+    world = house(tmp_path, time_mode="bias", time_input=True)
+    assert world.model.settings.time_mode == "none" and world.model.gap is None
+    assert "have the same time; time_mode and time_input are off" in caplog.text
+
+
 def test_the_text_vectors_are_not_in_the_checkpoint(folder):
     world = house(folder)
     assert not [name for name in world.model.state_dict() if ".table_" in name]
