@@ -27,8 +27,17 @@ KNOWN_TYPES = {"user_id": "token", "item_id": "token", "timestamp": "float", "ra
 _ROWS_AT_ONCE = 100_000
 
 
-def write_atomic(directory, name, inter, item=None, user=None, types=None, record=None):
-    """Write ``<name>.inter`` and, where given, ``.item`` and ``.user`` to ``directory``.
+NEEDED = {  # the columns that a file of each suffix has at least
+    "inter": ["user_id", "item_id"],
+    "item": ["item_id"],
+    "user": ["user_id"],
+    "kg": ["head_id", "relation_id", "tail_id"],
+    "link": ["item_id", "entity_id"],
+}
+
+
+def write_atomic(directory, name, inter, item=None, user=None, types=None, record=None, graph=None):
+    """Write ``<name>.inter`` and, where given, ``.item``, ``.user``, ``.kg`` and ``.link`` to ``directory``.
 
     All files are written under temporary names first and renamed together, ``.inter`` last: where
     ``.inter`` stands, the others are complete.
@@ -48,6 +57,8 @@ def write_atomic(directory, name, inter, item=None, user=None, types=None, recor
         ``rating`` are known.
     record : Record, optional
         Takes note of what was cleaned and written.
+    graph : dict of str to DataFrame, optional
+        A knowledge graph: ``kg`` has its triples, ``link`` the entity of each item; all columns are tokens.
 
     Returns
     -------
@@ -60,7 +71,8 @@ def write_atomic(directory, name, inter, item=None, user=None, types=None, recor
         For an empty table, a missing column or type, a repeated or empty id, text in a column of numbers.
     """
     directory, types = Path(directory), KNOWN_TYPES | (types or {})
-    tables = {"inter": inter, "item": item, "user": user}
+    tables = {"inter": inter, "item": item, "user": user, **(graph or {})}
+    types |= dict.fromkeys(chain(*(graph or {}).values()), "token")
     tables = {suffix: table for suffix, table in tables.items() if table is not None}
     for suffix, table in tables.items():
         _check_table(table, suffix, types, where=f"{name}.{suffix}")
@@ -81,7 +93,7 @@ def write_atomic(directory, name, inter, item=None, user=None, types=None, recor
 
 
 def _check_table(table, suffix, types, where):
-    needed = {"inter": ["user_id", "item_id"], "item": ["item_id"], "user": ["user_id"]}[suffix]
+    needed = NEEDED[suffix]
     for column in needed:
         if column not in table:
             raise PrepError(
@@ -95,7 +107,7 @@ def _check_table(table, suffix, types, where):
                 f"{where}: column `{column}` has the type {types.get(column)!r}, "
                 f"expected one of {', '.join(TYPES)}; set types[{column!r}]"
             )
-    if suffix != "inter" and (twice := table[needed[0]].duplicated()).any():
+    if suffix in ("item", "user") and (twice := table[needed[0]].duplicated()).any():
         raise PrepError(
             f"{where}: {int(twice.sum()):,} repeated {needed[0]}, e.g. {table[needed[0]][twice].iloc[0]!r}; "
             "keep one row for each"
@@ -156,5 +168,5 @@ def _retire(directory, name):
     """Take away an earlier preparation, just before the new files get their names; a foreign file stays."""
     ours = (directory / PREP_FILE).exists()
     (directory / PREP_FILE).unlink(missing_ok=True)
-    for suffix in ("inter", "item", "user") if ours else ():
+    for suffix in NEEDED if ours else ():
         (directory / f"{name}.{suffix}").unlink(missing_ok=True)

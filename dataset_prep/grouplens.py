@@ -29,6 +29,7 @@ USER_COLUMNS = {
     "u.user": ("|", ["user_id", "age", "gender", "occupation", "zip_code"]),
     "ml-100k.user": ("\t", ["user_id", "age", "gender", "occupation", "zip_code"]),
 }
+GRAPH_COLUMNS = {"kg": ["head_id", "relation_id", "tail_id"], "link": ["item_id", "entity_id"]}
 
 
 def read_ratings(source, record):
@@ -168,3 +169,16 @@ def read_users(source, record):
         rows = rows[1:]
     record.read(source.file_of(member), {member: len(rows)})
     return pd.DataFrame([fields for _, fields in rows], columns=columns)
+
+
+def read_graph(source, record):
+    """The knowledge graph of RecBole's copy of ml-100k, ``{"kg": triples, "link": item and entity}``; else ``{}``."""
+    graph = {}
+    for suffix, columns in GRAPH_COLUMNS.items():
+        member = f"ml-100k.{suffix}"
+        if member in source:
+            header = [f"{column}:token" for column in columns]
+            rows = _text_rows(source, member, "\t", len(columns), header)
+            graph[suffix] = pd.DataFrame([fields for _, fields in rows], columns=columns)
+            record.read(source.file_of(member), {member: len(rows)})
+    return graph

@@ -18,7 +18,7 @@ from dataset_prep.atomic import Record, state_of, write_atomic
 from dataset_prep.check import check_atomic
 from dataset_prep.errors import PrepError
 from dataset_prep.extra import as_plan, join_extra
-from dataset_prep.grouplens import TYPES, read_movies, read_ratings, read_users
+from dataset_prep.grouplens import TYPES, read_graph, read_movies, read_ratings, read_users
 from dataset_prep.record import file_hash
 from dataset_prep.screen import console
 from dataset_prep.source import Source, download, keep_downloads_in, places, verify
@@ -94,7 +94,7 @@ def prepare(name, raw_path=None, out="dataset", extra_text=None):
     movies, extra_types = join_extra(movies, extra_text, record)
     users = read_users(source, record)
     types = TYPES | extra_types | dict.fromkeys(users if users is not None else (), "token")
-    write_atomic(directory, name, ratings, movies, users, types, record)
+    write_atomic(directory, name, ratings, movies, users, types, record, read_graph(source, record))
     record.finish(directory)
     return directory
 

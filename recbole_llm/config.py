@@ -26,9 +26,11 @@ from recbole.utils import (
 from .errors import SettingError
 
 PACKAGE = Path(__file__).resolve().parent
+# A wheel carries them inside the package; in a checkout they stand beside it.
 PROPERTIES = next(
-    (folder for folder in (PACKAGE.parent / "properties", PACKAGE / "properties") if folder.is_dir()), PACKAGE
+    folder / "properties" for folder in (PACKAGE, PACKAGE.parent) if (folder / "properties").is_dir()
 )
+SHORT = {"-m": "--model", "-d": "--dataset"}  # RecBole's own short flags
 UNSET = "???"  # in a YAML: the user must set this key
 # Keys that RecBole reads though none of its own lists or files names them.
 UNLISTED = (
@@ -57,11 +59,7 @@ class Config(RecBoleConfig):
     """
 
     def __init__(self, model=None, dataset=None, config_file_list=None, config_dict=None):
-        for file in config_file_list or ():
-            if not Path(file).is_file():
-                raise SettingError(
-                    f"config_files: no file {file}; give paths of YAML files, with blanks between"
-                )
+        read_files(config_file_list or ())  # before RecBole, whose error is a traceback
         try:
             super().__init__(model, dataset, config_file_list, config_dict)
         except (
@@ -156,6 +154,8 @@ def _checked(key, value, hint):
 def read_arguments(arguments):
     """The command line as a dict of strings: ``--key=value``, ``--key value``, or ``--key`` alone for True.
 
+    ``-m`` and ``-d`` stand for ``--model`` and ``--dataset``.
+
     Raises
     ------
     SettingError
@@ -164,6 +164,7 @@ def read_arguments(arguments):
     found, rest = {}, list(arguments)
     while rest:
         word = rest.pop(0)
+        word = SHORT.get(word, word)
         if not word.startswith("--"):
             raise SettingError(f"`{word}` belongs to no key; write --key=value")
         key, has_value, value = word[2:].partition("=")
@@ -171,6 +172,22 @@ def read_arguments(arguments):
             value = rest.pop(0) if rest and not rest[0].startswith("--") else "True"
         if found.setdefault(key, value) != value:
             raise SettingError(f"--{key} is given twice, as {found[key]} and as {value}; give it once")
+    return found
+
+
+def read_files(paths):
+    """The keys of YAML files, those of later files before those of earlier ones.
+
+    Raises
+    ------
+    SettingError
+        If there is no such file.
+    """
+    found = {}
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise SettingError(f"config_files: no file {path}; give paths of YAML files, with blanks between")
+        found |= _read_yaml(path)
     return found
 
 

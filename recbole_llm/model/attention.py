@@ -88,7 +88,7 @@ class CausalAttention(nn.Module):
     def forward(self, x_TH, layout, bias=None, intervals=None):
         """(T, H); ``bias`` is added to the logits, ``intervals`` are TiSASRec's tables of keys and values."""
         packed_T3AK = self.query_key_value(x_TH).unflatten(1, (3, self.n_heads, -1))
-        if x_TH.device.type == "cpu":
+        if x_TH.device.type == "cpu" and packed_T3AK.dtype == torch.bfloat16:
             packed_T3AK = packed_T3AK.float()  # as ``mix`` wants them there
         if self.rotary:
             turned_T2AK = _rotate(packed_T3AK[:, :2], layout.position_T)

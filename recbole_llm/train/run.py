@@ -11,7 +11,7 @@ from pathlib import Path
 
 from recbole.data import create_dataset, data_preparation
 
-from ..config import read_arguments
+from ..config import read_arguments, read_files
 from ..data.texts import attach_text_vectors
 from ..errors import SettingError
 from ..evaluation import report
@@ -74,6 +74,9 @@ def start(given):
 
 
 def _complete(given):
+    """``given`` with the model and the data set, which a configuration file may name too."""
+    in_files = read_files(given.get("config_files", "").split())
+    given = {key: in_files[key] for key in ("model", "dataset") if key in in_files} | given
     missing = [key for key in ("model", "dataset") if key not in given]
     if missing:
         raise SettingError(f"--{' and --'.join(missing)} not given; e.g. --model=LLMSeqRec --dataset=ml-100k")

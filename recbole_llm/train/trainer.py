@@ -7,13 +7,16 @@ step and spares tuning a decay of the learning rate. Pavel Izmailov et al., 2018
 import ctypes
 import math
 import platform
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
 import torch
+from recbole.trainer import trainer as recboles
 from recbole.utils import get_trainer
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.tensorboard import SummaryWriter
 
 from ..data.dataset import NEXT_ITEMS, ROW_END
 from ..errors import SettingError
@@ -225,7 +228,19 @@ def multiplies_bfloat16(device):
 def trainer_for(config, model):
     """RecBole's trainer for ``model`` (some models have one of their own) behind ``RankingTrainer``."""
     theirs = get_trainer(config["MODEL_TYPE"], config["model"])
-    return type(f"Ranking{theirs.__name__}", (RankingTrainer, theirs), {})(config, model)
+    with curves_in(Path(config["checkpoint_dir"]) / "tensorboard"):
+        return type(f"Ranking{theirs.__name__}", (RankingTrainer, theirs), {})(config, model)
+
+
+@contextmanager
+def curves_in(folder):
+    """Let RecBole's trainers write TensorBoard's files to ``folder``; alone they make one where the user stands."""
+    original = recboles.get_tensorboard
+    recboles.get_tensorboard = lambda logger: SummaryWriter(folder)
+    try:
+        yield
+    finally:
+        recboles.get_tensorboard = original
 
 
 def return_large_blocks_at_once():

@@ -134,6 +134,15 @@ def test_ml_100k_comes_from_recboles_wheel_with_its_slips_mended(tmp_path, monke
     )
 
 
+def test_ml_100k_keeps_the_knowledge_graph_of_recboles_wheel(tmp_path, monkeypatch):
+    monkeypatch.delenv("RECBOLE_LLM_RAW", raising=False)
+    directory = dataset_prep.prepare("ml-100k", out=tmp_path)
+    triples, links = rows_of(directory, "kg"), rows_of(directory, "link")
+    assert list(triples) == ["head_id", "relation_id", "tail_id"] and len(triples) == 91_631
+    assert links.set_index("item_id").loc["476", "entity_id"] == "m.08gjyx"
+    assert set(links["item_id"]) <= set(rows_of(directory, "item")["item_id"])
+
+
 def test_a_prepared_data_set_is_not_prepared_again(raw, tmp_path):
     directory = movielens.prepare("ml-1m", raw, tmp_path)
     before = (directory / "ml-1m.inter").stat().st_mtime_ns
