@@ -4,7 +4,7 @@ from .making import files, reproduction, settings, texts, training
 from .markdown import pretty, signed, table
 from .outcomes import CONVENTIONS, ONLY, RANK_COLUMN, baselines, capital, validated, validation_of
 from .ranks import metrics_from
-from .slices import by_history, by_item
+from .slices import by_history, by_item, own_vectors
 
 HIGHER_IS_BETTER = {"recall", "ndcg", "mrr", "hit", "map", "precision", "auc", "gauc"}
 SPLITS = {
@@ -26,6 +26,7 @@ def page(folder, outcomes, tests, manifest, kept):
         f"## Training\n\n![Learning curve](learning_curve.png)\n\n{training(outcomes)}",
         by_item([first, *baselines(outcomes)]),
         by_history([first, *baselines(outcomes)]),
+        own_vectors(first),
         texts(first),
         f"## Settings\n\n{settings(outcomes)}",
         f"## To get these numbers again\n\n{reproduction(folder, manifest)}",

@@ -36,6 +36,23 @@ def by_history(outcomes):
     return _section("Short and long histories", said, "events", outcomes, "history_length", HISTORY_LENGTHS)
 
 
+def own_vectors(outcome):
+    """The section on how much of the items is their own vector; empty for a model without a gate.
+
+    Where it is near 1 for rare items too, the gate has collapsed and their texts count for nothing.
+    """
+    if outcome.items is None:
+        return ""
+    rows = []
+    for name, mask in buckets(outcome.items["train_count"], TRAIN_COUNTS):
+        shares = outcome.items["id_share"][mask]
+        rows.append([name, f"{len(shares):,}", f"{shares.mean():.2f}" if len(shares) else ""])
+    return (
+        "## Own vectors and texts\n\nHow much of an item is its own vector, by its gate: 0 is text alone, 1 no text."
+        f"\n\n{table(['times in training', 'items', 'own vector'], rows)}"
+    )
+
+
 def _section(title, said, column_name, outcomes, column, tops):
     outcomes = [outcome for outcome in outcomes if outcome.ranks is not None]
     if not outcomes:

@@ -153,6 +153,12 @@ class LLMSeqRec(VectorRecommender):
         return F.normalize(item_IH, dim=-1) if self.settings.score == "cosine" else item_IH
 
     @torch.no_grad()
+    def id_shares(self):
+        """(I,): how much of each item is its own vector, 0 (text alone) to 1, by its gate; None where there is none."""
+        gate_IH = self.table.parts().gate
+        return None if gate_IH is None else gate_IH.mean(1)
+
+    @torch.no_grad()
     def add_items(self, aligned):
         """Make new items rankable by their texts alone, without training; returns their item ids.
 

@@ -29,7 +29,7 @@ class Explanation:
     field_weights : dict of str to float
         How much each text field says about the item; they sum to 1, or to 0 for an item without text.
     id_share : float
-        How much of the item is its own vector, 0 (text alone) to 1; the mean of the gate.
+        How much of the item is its own vector, 0 (text alone) to 1; the mean of its gate.
     """
 
     score: float
@@ -50,7 +50,7 @@ def explain(model, history, item, elapsed=None):
         raise SettingError(f"fusion: {model.settings.fusion} has no gate to explain; train with fusion: gate")
     model.eval()
     scores = _scores_without_each(model, history, item, elapsed)
-    _, text_IH, gate_IH, _ = model.table.parts()
+    text_IH = model.table.text()
     weight_IF = model.table.text.weights(model.table.text.fields())
     likeness_N = F.cosine_similarity(text_IH[history], text_IH[item], dim=1)
     return Explanation(
@@ -58,7 +58,7 @@ def explain(model, history, item, elapsed=None):
         influence=tuple((scores[0] - scores[1:]).tolist()),
         likeness=tuple(likeness_N.tolist()),
         field_weights=dict(zip(model.text_fingerprints, weight_IF[item].tolist(), strict=True)),
-        id_share=gate_IH[item].mean().item(),
+        id_share=model.id_shares()[item].item(),
     )
 
 

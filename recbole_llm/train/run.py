@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+import pandas as pd
 from recbole.data import create_dataset, data_preparation
 
 from ..config import read_arguments, read_files
@@ -37,6 +38,7 @@ class Outcome:
     parameters: int
     n_items: int
     ranks: object  # DataFrame of evaluation.ranks, or None where the protocol gives none
+    items: object = None  # DataFrame of each item's train_count and id_share, or None without a gate
     texts: dict = field(default_factory=dict)
     peak_memory_gib: float = 0.0
 
@@ -161,6 +163,7 @@ def test(trainer, test_data, config, screen, texts):
     evaluation = trainer.evaluate_both_ways(test_data, show_progress=config["show_progress"])
     dataset = trainer.train_data._dataset
     ranks = evaluation.ranks.frame(dataset, dataset.train_counts()) if evaluation.ranks else None
+    shares = getattr(trainer.model, "id_shares", lambda: None)()
     validated = [entry for entry in trainer.curve if config["valid_metric"].lower() in entry]
     best = (
         max(validated, key=lambda entry: entry[config["valid_metric"].lower()])
@@ -178,9 +181,15 @@ def test(trainer, test_data, config, screen, texts):
         n_items=dataset.item_num - 1,
         parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         ranks=ranks,
+        items=None if shares is None else _items(shares, dataset.train_counts()),
         texts=texts,
         peak_memory_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     )
+
+
+def _items(share_I, count_I):
+    """A row per item, padding left out."""
+    return pd.DataFrame({"train_count": count_I[1:].numpy(), "id_share": share_I[1:].cpu().numpy()})
 
 
 def drop_weights(folder):

@@ -70,6 +70,7 @@ def outcome(name="LLMSeqRec", rank=1, **changes):
         "seconds": 90.0,
         "parameters": 12345,
         "ranks": ranks,
+        "items": None,
         "texts": {},
         "peak_memory_gib": 1.25,
     }

@@ -1,5 +1,7 @@
 """Buckets take each target once, and their weighed means are the mean of all."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_llm.evaluation.ranks import metrics_from
-from recbole_llm.evaluation.slices import HISTORY_LENGTHS, TRAIN_COUNTS, buckets
+from recbole_llm.evaluation.slices import HISTORY_LENGTHS, TRAIN_COUNTS, buckets, own_vectors
 
 
 @given(
@@ -37,3 +39,17 @@ def test_buckets_are_named_by_what_they_hold():
         "21-50",
         "> 50",
     ]
+
+
+def test_the_share_of_own_vectors_stands_by_how_often_an_item_was_seen():
+    items = pd.DataFrame({"train_count": [0, 0, 3, 60], "id_share": [0.0, 0.0, 0.25, 0.75]})
+    lines = own_vectors(SimpleNamespace(items=items)).splitlines()
+    assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[6:]] == [
+        ["0", "2", "0.00"],
+        ["1-5", "1", "0.25"],
+        ["6-10", "0", ""],
+        ["11-20", "0", ""],
+        ["21-50", "0", ""],
+        ["> 50", "1", "0.75"],
+    ]
+    assert own_vectors(SimpleNamespace(items=None)) == ""

@@ -59,6 +59,15 @@ def test_a_run_leaves_all_that_its_report_promises(finished):
     assert not list(finished.rglob("*.partial"))
 
 
+def test_the_report_says_how_much_of_the_items_is_their_own_vector(finished):
+    report = (finished / "report.md").read_text()
+    assert "## Own vectors and texts" in report and "| > 50 |" in report
+
+
+def test_tensorboards_files_lie_with_the_run(finished):
+    assert list((finished / "checkpoint" / "tensorboard").iterdir())
+
+
 def test_the_metrics_stand_under_both_conventions(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
     text = json.dumps(metrics)
@@ -190,6 +199,7 @@ CAROUSEL = ["--model=LLMSeqRec", "--dataset=carousel"]
         ([*CAROUSEL, "--average_decay=2"], "`average_decay` is 2.0, expected from 0 to less than 1"),
         ([*CAROUSEL, "--n_experts=0"], "`n_experts` is 0, expected 1 or more"),
         ([*CAROUSEL, "--dropout=1"], "`dropout` is 1.0, expected from 0 to less than 1"),
+        (["--config_files=nowhere.yaml"], "no file nowhere.yaml"),
         (["--resume=nowhere"], "no nowhere/settings.json; give the folder of a run"),
         ([*CAROUSEL, "--config_files=nowhere.yaml"], "no file nowhere.yaml"),
     ],
@@ -252,6 +262,20 @@ def test_recboles_models_find_their_features_in_ml_100k(model, tmp_path):
     parts, _, built = build(config)
     assert {"genre", "gender"} <= set(parts[0]._dataset.field2type)
     assert sum(parameter.numel() for parameter in built.parameters()) > 0
+
+
+def test_recboles_knowledge_models_find_the_graph_of_ml_100k(tmp_path):
+    config = configure("CFKG", {"dataset": "ml-100k", "data_path": str(tmp_path), "model": "CFKG"})
+    parts, _, _ = build(config)
+    assert len(parts[0]._dataset.kg_feat) > 50_000
+
+
+def test_model_and_data_set_may_stand_in_a_file(shop, tmp_path):
+    write_carousel(shop, n_items=40, name="wide")
+    (tmp_path / "mine.yaml").write_text("model: Pop\ndataset: wide\ntopk: [3]\nvalid_metric: NDCG@3\n")
+    keys = [f"--config_files={tmp_path / 'mine.yaml'}", f"--data_path={shop}", f"--run_path={tmp_path}"]
+    assert road.main(keys).name.startswith("Pop-wide")
+    assert road.main([*keys, "-m", "EASE", "-d", "wide"]).name.startswith("EASE-wide")
 
 
 def test_embedding_alone_makes_the_vectors_that_training_takes(shop, finished):
