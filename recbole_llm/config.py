@@ -72,9 +72,10 @@ class Config(RecBoleConfig):
         self._load_times()
 
     def _load_times(self):
-        """Load the times for a sequential model: RecBole's own defaults leave them out and then miss them."""
+        """Load the times where events are put in order: RecBole's own defaults leave them out and then miss them."""
         columns = (self["load_col"] or {}).get("inter")
-        if self["MODEL_TYPE"] == ModelType.SEQUENTIAL and columns and self["benchmark_filename"] is None:
+        in_order = self["MODEL_TYPE"] == ModelType.SEQUENTIAL or self["eval_args"].get("order") == "TO"
+        if in_order and columns and self["benchmark_filename"] is None:
             times = [] if self["TIME_FIELD"] in columns else [self["TIME_FIELD"]]
             self["load_col"] = self["load_col"] | {"inter": [*columns, *times]}
 

@@ -185,6 +185,13 @@ class OffsetDataset(SequentialDataset):
         )
 
 
+def train_counts(dataset):
+    """(I,) int64: how often each item stands in the training part ``dataset``, of whatever kind."""
+    if isinstance(dataset, OffsetDataset):
+        return dataset.train_counts()
+    return torch.bincount(dataset.inter_feat[dataset.iid_field], minlength=dataset.item_num)
+
+
 def offer():
     """Let RecBole's ``create_dataset`` give this data set where ``history_as_offsets`` asks for it.
 

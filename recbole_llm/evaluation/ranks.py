@@ -55,12 +55,12 @@ class RankTable:
         self.batches = []
 
     def add(self, row, user, item, rank, rank_masked, history_length):
-        """Append (P,) tensors: the number of each target's row, internal ids, ranks and history lengths."""
+        """Append (P,) tensors: what the targets are ordered by, internal ids, ranks and history lengths."""
         columns = (row, user, item, rank, rank_masked, history_length)
         self.batches.append(torch.stack([column.cpu() for column in columns]).numpy())
 
     def frame(self, dataset, train_counts):
-        """The table with external tokens, in the order of the rows; columns as in ``COLUMNS``."""
+        """The table with external tokens, in the order of the data set's rows; columns as in ``COLUMNS``."""
         found = np.concatenate(self.batches, 1)
         _, user, item, rank, rank_masked, length = found[:, found[0].argsort(kind="stable")]
         return pd.DataFrame(

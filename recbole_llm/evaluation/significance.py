@@ -1,4 +1,4 @@
-"""Whether two models differ on the same users: a paired bootstrap interval and a sign-flip permutation test.
+"""Whether two models differ on the same users: a paired bootstrap interval, a permutation test and Wilcoxon's.
 
 Both look at one difference a user and never resample the two models apart, see Mark Smucker, James Allan and Ben
 Carterette, "A Comparison of Statistical Significance Tests for Information Retrieval Evaluation", CIKM 2007,
@@ -8,12 +8,17 @@ NDCG@10 of one target takes eleven values, so most differences occur many times.
 multinomial law, and how many of their signs stay a binomial one: drawing these numbers is drawing the users, at a cost
 that does not grow with them.
 
-Shapes: U users, V distinct differences, R resamples.
+Many tests at once find differences by chance: ``holm`` keeps the chance of one such find in the whole family, and
+``benjamini_hochberg`` the share of them among all finds. Sture Holm, 1979, https://www.jstor.org/stable/4615733; Yoav
+Benjamini and Yosef Hochberg, 1995, https://doi.org/10.1111/j.2517-6161.1995.tb02031.x
+
+Shapes: U users, V distinct differences, R resamples, F tests of a family.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from ..errors import DataError
 
@@ -23,7 +28,21 @@ CELLS = 4_000_000  # numbers held at once
 
 @dataclass(frozen=True)
 class Difference:
-    """What separates two models: ``mean`` of ours minus theirs, its interval, and the chance of so much by chance."""
+    """What separates two models, user by user.
+
+    Attributes
+    ----------
+    ours, theirs, mean : float
+        The two means over the users, and the mean of ours minus theirs.
+    low, high : float
+        The 95 % bootstrap interval of ``mean``.
+    p, wilcoxon_p : float
+        The chance of so large a difference if there were none: of the mean by flipped signs, of the ranks by Wilcoxon's
+        signed-rank test (users without a difference left out).
+    effect : float or None
+        Cohen's d of paired values: ``mean`` in units of the differences' standard deviation; None where they have none.
+    users : int
+    """
 
     ours: float
     theirs: float
@@ -31,6 +50,8 @@ class Difference:
     low: float
     high: float
     p: float
+    wilcoxon_p: float
+    effect: float | None
     users: int
 
 
@@ -89,6 +110,8 @@ def paired_difference(ours_U, theirs_U, resamples=RESAMPLES, seed=SEED):
         low=low,
         high=high,
         p=sign_flip_p(difference_U, resamples, seed),
+        wilcoxon_p=wilcoxon_p(difference_U),
+        effect=effect_size(difference_U),
         users=len(difference_U),
     )
 
@@ -118,6 +141,40 @@ def sign_flip_p(difference_U, resamples=RESAMPLES, seed=SEED):
         kept_RV = rng.binomial(count_V, 0.5, (size, len(value_V)))
         as_far += int((np.abs((2 * kept_RV - count_V) @ value_V) >= reached).sum())
     return (as_far + 1) / (resamples + 1)
+
+
+def wilcoxon_p(difference_U):
+    """The two-sided p of Wilcoxon's signed-rank test, by the normal law; 1 where nobody has a difference."""
+    moved_U = difference_U[difference_U != 0]
+    if not len(moved_U):
+        return 1.0
+    return float(stats.wilcoxon(moved_U, method="asymptotic").pvalue)
+
+
+def effect_size(difference_U):
+    """Cohen's d of paired values, or None where fewer than two users differ in their difference."""
+    spread = difference_U.std(ddof=1) if len(difference_U) > 1 else 0.0
+    return float(difference_U.mean() / spread) if spread > 0 else None
+
+
+def holm(p_F):
+    """(F,): the p-values corrected so that the chance of any false find among them stays what it says."""
+    p_F = np.asarray(p_F, float)
+    order_F = p_F.argsort()
+    stepped_F = np.maximum.accumulate(p_F[order_F] * np.arange(len(p_F), 0, -1))
+    return _in_place(np.minimum(stepped_F, 1.0), order_F)
+
+
+def benjamini_hochberg(p_F):
+    """(F,): the p-values corrected so that the expected share of false finds stays what they say."""
+    return stats.false_discovery_control(np.asarray(p_F, float)) if len(p_F) else np.zeros(0)
+
+
+def _in_place(sorted_F, order_F):
+    """The values in the places from which ``order_F`` took them."""
+    placed_F = np.empty_like(sorted_F)
+    placed_F[order_F] = sorted_F
+    return placed_F
 
 
 def _batches(resamples, n_values):

@@ -45,6 +45,8 @@ def configure(model_name, given, files=()):
     home = Path(config.external_config_dict.get("data_path") or "dataset")
     with parallel.first_alone():
         config["data_path"] = str(prepare(config["dataset"], config["raw_path"], home))
+    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL and "mask_history" not in config.external_config_dict:
+        config["mask_history"] = True  # as RecBole ranks for such a model
     config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty()
     return config
 

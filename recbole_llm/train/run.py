@@ -13,6 +13,7 @@ import pandas as pd
 from recbole.data import create_dataset, data_preparation
 
 from ..config import read_arguments, read_files
+from ..data.dataset import train_counts
 from ..data.texts import attach_text_vectors
 from ..errors import SettingError
 from ..evaluation import report
@@ -162,7 +163,7 @@ def test(trainer, test_data, config, screen, texts):
         trainer.load_best()
     evaluation = trainer.evaluate_both_ways(test_data, show_progress=config["show_progress"])
     dataset = trainer.train_data._dataset
-    ranks = evaluation.ranks.frame(dataset, dataset.train_counts()) if evaluation.ranks else None
+    ranks = evaluation.ranks.frame(dataset, train_counts(dataset)) if evaluation.ranks else None
     shares = getattr(trainer.model, "id_shares", lambda: None)()
     validated = [entry for entry in trainer.curve if config["valid_metric"].lower() in entry]
     best = (
@@ -181,7 +182,7 @@ def test(trainer, test_data, config, screen, texts):
         n_items=dataset.item_num - 1,
         parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         ranks=ranks,
-        items=None if shares is None else _items(shares, dataset.train_counts()),
+        items=None if shares is None else _items(shares, train_counts(dataset)),
         texts=texts,
         peak_memory_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     )

@@ -37,7 +37,7 @@ FUSED = (
 class Evaluation:
     """What one pass over a part finds: RecBole's metrics under both conventions and a rank for every target.
 
-    A protocol other than the full ranking of sequential rows has RecBole's one result, in ``unmasked``, and no ranks.
+    Sampled candidates and ready-made rows have RecBole's one result, in ``unmasked``, and no ranks.
     """
 
     unmasked: dict
@@ -177,20 +177,29 @@ class RankingTrainer(ResumingTrainer):
             self._other_way = self._ranks = None
 
     def _full_sort_batch_eval(self, batched_data):
-        interaction, scores, row, target = super()._full_sort_batch_eval(batched_data)
-        dataset = self._eval_dataset
-        wants_mask = bool(self.config["mask_history"])
-        if ROW_END not in interaction or (self._ranks is None and not wants_mask):
+        rows, seen, row, target = batched_data
+        interaction, scores, row, target = super()._full_sort_batch_eval((rows, None, row, target))
+        dataset, wants_mask = self._eval_dataset, bool(self.config["mask_history"])
+        if self._ranks is None and not wants_mask:
+            return interaction, scores, row, target
+        if ROW_END in rows:
+            seen, order, length = (
+                dataset.history_of(rows),
+                rows[ROW_END],
+                rows[dataset.item_list_length_field],
+            )
+        elif seen is not None:  # a row is a user, with one target or more
+            length = torch.bincount(seen[0], minlength=len(rows))[row]
+            order = rows[dataset.uid_field][row]
+        else:  # ready-made rows, of which no more is known
             return interaction, scores, row, target
         row, target = row.to(scores.device), target.to(scores.device)
-        seen = (part.to(scores.device) for part in dataset.history_of(batched_data[0]))
-        hidden = masked(scores, *seen, row, target)
+        hidden = masked(scores, *(part.to(scores.device) for part in seen), row, target)
         chosen, other = (hidden, scores) if wants_mask else (scores, hidden)
         if self._ranks is not None:
             self._other_way.eval_batch_collect(other, interaction, row, target)
             ranks = (ranks_of(kept, row, target) for kept in (scores, hidden))
-            length = interaction[dataset.item_list_length_field]
-            self._ranks.add(interaction[ROW_END], interaction[dataset.uid_field], target, *ranks, length)
+            self._ranks.add(order, interaction[dataset.uid_field][row], target, *ranks, length)
         return interaction, chosen, row, target
 
 

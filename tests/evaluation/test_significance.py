@@ -9,11 +9,15 @@ from scipy import stats
 
 from recbole_llm.errors import DataError
 from recbole_llm.evaluation.significance import (
+    benjamini_hochberg,
     bootstrap_interval,
     compare,
+    effect_size,
+    holm,
     ndcg_of_users,
     paired_difference,
     sign_flip_p,
+    wilcoxon_p,
 )
 
 
@@ -121,3 +125,37 @@ def test_other_targets_are_refused():
 def test_what_cannot_be_compared_is_refused(ours, theirs, message):
     with pytest.raises(DataError, match=message):
         paired_difference(ours, theirs)
+
+
+def test_wilcoxons_p_is_scipys_and_one_where_nobody_differs():
+    difference = np.random.default_rng(2).normal(0.1, 1, 60)
+    with_zeros = np.concatenate([difference, np.zeros(9)])
+    assert wilcoxon_p(with_zeros) == pytest.approx(stats.wilcoxon(difference, method="asymptotic").pvalue)
+    assert wilcoxon_p(np.zeros(4)) == 1.0
+
+
+def test_the_effect_is_the_mean_in_standard_deviations():
+    assert effect_size(np.array([0.0, 1.0, 2.0])) == pytest.approx(1.0)
+    assert effect_size(np.array([0.5, 0.5])) is None and effect_size(np.array([0.5])) is None
+
+
+def test_holm_by_hand():
+    # sorted .01 .02 .03 .04 times 4 3 2 1: .04 .06 .06 .04, and never below the one before
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0]) and holm([0.2]) == pytest.approx([0.2])
+    assert not len(holm([]))
+
+
+def test_the_share_of_false_finds_by_hand():
+    assert benjamini_hochberg([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.04, 0.04, 0.04, 0.04])
+    assert benjamini_hochberg([0.01, 0.5]) == pytest.approx([0.02, 0.5])
+    assert not len(benjamini_hochberg([]))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_corrections_keep_the_order_and_never_make_a_p_smaller(p):
+    p = np.array(p)
+    for corrected in (holm(p), benjamini_hochberg(p)):
+        assert (corrected >= p - 1e-12).all() and (corrected <= 1).all()
+        assert (np.diff(corrected[p.argsort(kind="stable")]) >= -1e-12).all()

@@ -2,14 +2,17 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from carousel import TINY, house, write_carousel
+from recbole.quick_start import run_recbole
 
 from recbole_llm import cli
 from recbole_llm.data.texts import training_reviews
 from recbole_llm.errors import ArtifactError
+from recbole_llm.evaluation.ranks import metrics_from
 from recbole_llm.model import checkpoint
 from recbole_llm.train import run as road
 from recbole_llm.train.build import build, configure, configure_baseline, restore
@@ -109,6 +112,39 @@ def test_recboles_models_take_the_same_road(shop, model):
     keys = {"model": model, "dataset": "wide", "data_path": shop, "run_path": shop / "runs", **small, **sizes}
     folder = road.main([f"--{key}={value}" for key, value in keys.items()])
     assert model in (folder / "report.md").read_text()
+
+
+def test_a_general_model_has_ranks_and_its_masked_result_is_recboles_own(shop):
+    rng = np.random.default_rng(
+        0
+    )  # no two items alike, so that no tie is broken in one way here and another there
+    rows = [f"u{u}\ti{i}\t{n}" for u in range(40) for n, i in enumerate(rng.permutation(30)[: 8 + u % 7])]
+    (shop / "random").mkdir()
+    header = "user_id:token\titem_id:token\ttimestamp:float"
+    (shop / "random" / "random.inter").write_text("\n".join([header, *rows]) + "\n")
+    keys = {
+        "model": "EASE",
+        "dataset": "random",
+        "topk": [3],
+        "valid_metric": "NDCG@3",
+        "epochs": 1,
+        "eval_step": 1,
+    }
+    split = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}
+    given = keys | {"data_path": str(shop), "eval_args": split, "metrics": ["NDCG"], "show_progress": False}
+    folder = road.run(given | {"run_path": str(shop / "runs")})
+    (outcome,) = json.loads((folder / "metrics.json").read_text())["outcomes"]
+    ranks = pd.read_parquet(folder / "ranks.parquet")
+    assert len(ranks) == ranks["user"].nunique() == 40 and (ranks["rank"] >= ranks["rank_masked"]).all()
+    for kind, column in (("masked", "rank_masked"), ("unmasked", "rank")):
+        found = metrics_from(ranks[column], [3])["ndcg@3"]
+        assert outcome["test"][kind]["ndcg@3"] == pytest.approx(found, abs=6e-5)
+    loaded = {
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+        "checkpoint_dir": str(shop / "saved"),
+    }
+    stock = run_recbole(config_dict=given | loaded, saved=False)
+    assert outcome["test"]["masked"]["ndcg@3"] == stock["test_result"]["ndcg@3"]
 
 
 def test_a_refit_takes_as_many_epochs_as_were_best_and_says_how_it_goes(shop, capsys):
