@@ -73,7 +73,45 @@ def export(arguments=None):
         print(write(model, tokens, given.get("to") or Path(given["run"]) / "export"))
 
 
-VERBS = {"prep": prep, "embed": embed, "train": train, "export": export}
+def benchmark(arguments=None):
+    """``recbole-llm benchmark --models=SASRec-strong,LLMSeqRec --datasets=ml-100k --seeds=2020,2021 --trials=4``.
+
+    Also ``--out=<folder>``, ``--workers=2`` trainings at a time or ``--ray_address``; other keys go to every training.
+    """
+    with _one_sentence():
+        from .experiment.benchmark import plan_from, run
+
+        _study(plan_from, run, arguments, "benchmark")
+
+
+def ablate(arguments=None):
+    """``recbole-llm ablate --model=LLMSeqRec --datasets=ml-100k --seeds=2020,2021 [--switches=parts,controls]``."""
+    with _one_sentence():
+        from .experiment.ablation import plan_from
+        from .experiment.benchmark import run
+
+        _study(plan_from, run, arguments, "ablation")
+
+
+def _study(plan_from, run, arguments, name):
+    from .config import read_arguments
+
+    given = read_arguments(sys.argv[1:] if arguments is None else arguments)
+    place, workers = given.pop("out", name), given.pop("workers", "2")
+    if not workers.isdigit() or not int(workers):
+        raise SettingError(f"workers is {workers}, expected 1 or more trainings at a time")
+    address = given.pop("ray_address", None)
+    print(run(plan_from(given), place, int(workers), address))
+
+
+VERBS = {
+    "prep": prep,
+    "embed": embed,
+    "train": train,
+    "benchmark": benchmark,
+    "ablate": ablate,
+    "export": export,
+}
 
 
 def main():

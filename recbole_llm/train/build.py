@@ -51,8 +51,19 @@ def configure(model_name, given, files=()):
     return config
 
 
+def configured(given):
+    """The configuration of what a command line gives, the files that it names among it."""
+    own = {key: value for key, value in given.items() if key != "config_files"}
+    return configure(own["model"], own, given.get("config_files", "").split())
+
+
 def configure_baseline(config):
     """The configuration of the model that ``baseline`` names: same data, size, rows, optimiser and stopping."""
+    return configure(config["baseline"], alike(config["baseline"], config))
+
+
+def alike(model_name, config):
+    """The keys with which a model has the data, size, rows, optimiser and stopping of ``config``'s model."""
     same = [*ALIKE.split(), *dataset_arguments, *evaluation_arguments]
     shared = {key: config[key] for key in same if key in config}
     shared |= {
@@ -63,8 +74,8 @@ def configure_baseline(config):
     if config["inner_multiplier"]:  # SASRec's names for the same sizes
         shared |= {"inner_size": config["inner_multiplier"] * config["hidden_size"], "loss_type": "CE"}
         shared |= {"hidden_dropout_prob": config["dropout"], "attn_dropout_prob": config["attention_dropout"]}
-    known = _config(get_model(config["baseline"]), config["dataset"])._known_keys()
-    return configure(config["baseline"], {key: value for key, value in shared.items() if key in known})
+    known = _config(get_model(model_name), config["dataset"])._known_keys()
+    return {key: value for key, value in shared.items() if key in known}
 
 
 def _config(model_class, dataset, files=(), given=None):
@@ -106,7 +117,7 @@ def restore(folder):
             f"no {SETTINGS} in {folder}; give the folder of a run that was made with saved: True"
         )
     given = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    config = configure(given["model"], given, given.get("config_files", "").split())
+    config = configured(given)
     config["checkpoint_dir"] = str(folder / "checkpoint")
     parts, _, model = build(config)
     trainer_for(config, model).load_best()

@@ -19,10 +19,13 @@ from ..errors import SettingError
 from ..evaluation import report
 from ..evaluation.manifest import manifest_of
 from . import on_ray, parallel
-from .build import SETTINGS, build, configure, configure_baseline
+from .build import SETTINGS, build, configure_baseline, configured
 from .resume import LAST, printable
 from .screen import Screen
 from .trainer import Evaluation, trainer_for
+
+
+VALIDATION = "validation.json"  # what ``validate`` leaves
 
 
 @dataclass
@@ -89,16 +92,14 @@ def _complete(given):
 def embed(arguments=None):
     """Make the text vectors of the run that the command line asks for; returns their manifests by field."""
     given = _complete(read_arguments(sys.argv[1:] if arguments is None else arguments))
-    config = configure(given["model"], given, given.get("config_files", "").split())
+    config = configured(given)
     train_data, _, _ = data_preparation(config, create_dataset(config))
     return attach_text_vectors(config, train_data._dataset, config["device"])
 
 
 def run(given):
     """Train ``given["model"]`` on ``given["dataset"]``, its baseline beside it, evaluate both and write the report."""
-    files = given.get("config_files", "").split()
-    own = {key: value for key, value in given.items() if key != "config_files"}
-    config = configure(own["model"], own, files)
+    config = configured(given)
     if config["nproc"] > parallel.world():
         raise SettingError(f"nproc: {config['nproc']} stands in a file; give --nproc on the command line")
     baseline = None
@@ -110,7 +111,7 @@ def run(given):
         report.write_json(folder / SETTINGS, given)
     outcomes = [train_and_test(config, folder, screen)]
     if config["refit"]:
-        outcomes.append(refit(own, files, outcomes[0], folder, screen))
+        outcomes.append(refit(given, outcomes[0], folder, screen))
     if baseline:
         outcomes.append(train_and_test(baseline, folder / "baseline", screen))
     if first:
@@ -121,24 +122,49 @@ def run(given):
     return folder
 
 
-def refit(given, files, first, folder, screen):
+def refit(given, first, folder, screen):
     """Train on training + validation for as many epochs as were best on validation: the model one would serve."""
     split = {"split": {"LS": "test_only"}, "order": "TO", "group_by": "user", "mode": "full"}
     fixed = {"eval_args": split, "epochs": first.best_epoch + 1, "eval_step": 0}
-    config = configure(given["model"], given | fixed, files)
-    outcome = train_and_test(config, folder / "refit", screen)
+    outcome = train_and_test(configured(given | fixed), folder / "refit", screen)
     outcome.name += " (refit on training + validation)"
     return outcome
 
 
+def validate(given):
+    """Train ``given["model"]`` and stop before the test part, which a search must not see; returns the run's folder.
+
+    What the validation found stands in its ``validation.json``; the weights are not kept.
+    """
+    config = configured(given)
+    folder = folder_of(config)
+    report.write_json(folder / SETTINGS, given)
+    trainer, _, _ = train(config, folder, Screen(folder))
+    best = best_of(trainer)
+    found = {
+        "metric": config["valid_metric"],
+        "score": float(trainer.best_valid_score),
+        "epoch": best["epoch"],
+    }
+    shutil.rmtree(folder / "checkpoint")
+    report.write_json(folder / VALIDATION, found | {"epochs": len(trainer.curve)} | costs(trainer))
+    return folder
+
+
 def train_and_test(config, folder, screen):
     """Data, model, training, test: one model from its configuration to its ``Outcome``."""
+    trainer, test_data, texts = train(config, folder, screen)
+    return test(trainer, test_data, config, screen, texts)
+
+
+def train(config, folder, screen):
+    """The trainer of a trained model, the test part, and the manifests of the texts by field."""
     config["checkpoint_dir"] = str(folder / "checkpoint")
     (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
     (train_data, valid_data, test_data), texts, model = build(config)
     trainer = trainer_for(config, model)
     fit(trainer, train_data, valid_data, config, folder, screen)
-    return test(trainer, test_data, config, screen, texts)
+    return trainer, test_data, texts
 
 
 def fit(trainer, train_data, valid_data, config, folder, screen):
@@ -165,27 +191,34 @@ def test(trainer, test_data, config, screen, texts):
     dataset = trainer.train_data._dataset
     ranks = evaluation.ranks.frame(dataset, train_counts(dataset)) if evaluation.ranks else None
     shares = getattr(trainer.model, "id_shares", lambda: None)()
-    validated = [entry for entry in trainer.curve if config["valid_metric"].lower() in entry]
-    best = (
-        max(validated, key=lambda entry: entry[config["valid_metric"].lower()])
-        if validated
-        else trainer.curve[-1]
-    )
     return Outcome(
         name=config["model"],
         settings=printable(config.final_config_dict),
         test=evaluation,
         valid=printable(trainer.best_valid_result or {}),
-        best_epoch=best["epoch"],
+        best_epoch=best_of(trainer)["epoch"],
         curve=trainer.curve,
-        seconds=sum(entry["seconds"] for entry in trainer.curve),
         n_items=dataset.item_num - 1,
-        parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         ranks=ranks,
         items=None if shares is None else _items(shares, train_counts(dataset)),
         texts=texts,
-        peak_memory_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        **costs(trainer),
     )
+
+
+def best_of(trainer):
+    """The entry of the learning curve that is best on validation; the last one where nothing was validated."""
+    validated = [entry for entry in trainer.curve if trainer.valid_metric in entry]
+    return max(validated, key=lambda entry: entry[trainer.valid_metric]) if validated else trainer.curve[-1]
+
+
+def costs(trainer):
+    """Seconds of training, weights, and the memory that the process has taken at most."""
+    return {
+        "seconds": sum(entry["seconds"] for entry in trainer.curve),
+        "parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
 
 
 def _items(share_I, count_I):

@@ -1,0 +1,92 @@
+"""What each part of a model is worth: the full model without it, the plain one with it alone, and controls.
+
+    recbole-llm ablate --model=LLMSeqRec --datasets=ml-100k --seeds=2020,2021,2022 [--switches=text,controls]
+
+``properties/ablation/<Model>.yaml`` has the switches. All are trained with the full model's settings; the page is a
+benchmark's, with the full model's difference from each.
+"""
+
+from dataclasses import replace
+
+import yaml
+
+from ..config import PROPERTIES
+from ..errors import SettingError
+from ..train.build import configure
+from . import benchmark
+from .space import Entry
+
+KINDS = ("parts", "variants", "controls")
+
+
+def plan_from(given):
+    """The ``benchmark.Plan`` that a command line asks for.
+
+    ``switches`` names some of the model's, or kinds of them (parts, alone, variants, controls, fields); without it all
+    are taken.
+
+    Raises
+    ------
+    SettingError
+        If the model has no switches, or none of that name.
+    """
+    given = dict(given)
+    model = given.pop("model", "LLMSeqRec")
+    file = PROPERTIES / "ablation" / f"{model}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
+        raise SettingError(f"{model} has no switches in properties/ablation; those of {known} are known")
+    wanted = given.pop("switches", None)
+    switches = yaml.safe_load(file.read_text(encoding="utf-8"))
+    plan = benchmark.plan_from(given | {"models": model, "trials": "1"})
+    entries = entries_of(model, switches) | {"fields": _of_fields(model, plan)}
+    return replace(plan, entries=(Entry(model, model), *_chosen(entries, wanted)))
+
+
+def _of_fields(model, plan):
+    """Each text field alone, and all but each, where the data sets have the same fields and more than one."""
+    fields = [
+        configure(model, plan.shared | {"model": model, "dataset": dataset})["text_fields"]
+        for dataset in plan.datasets
+    ]
+    if len(fields[0] or ()) < 2 or any(other != fields[0] for other in fields):
+        return []
+    alone = [Entry(f"{field} alone", model, {"text_fields": [field]}) for field in fields[0]]
+    if len(fields[0]) == 2:  # then to leave one out is to have the other alone
+        return alone
+    rest = {field: [other for other in fields[0] if other != field] for field in fields[0]}
+    return alone + [Entry(f"without {field}", model, {"text_fields": left}) for field, left in rest.items()]
+
+
+def entries_of(model, switches):
+    """The ``Entry`` of each switch, by kind; ``alone`` has the plain model and what is put back on it."""
+    unknown = set(switches) - set(KINDS)
+    if unknown:
+        raise SettingError(
+            f"switches of {model} are of the kinds {', '.join(KINDS)}, found {', '.join(unknown)}"
+        )
+    parts = switches.get("parts", {})
+    plain = {key: value for keys in parts.values() for key, value in keys.items()}
+    found = {
+        "parts": [Entry(f"without {name}", model, keys) for name, keys in parts.items()],
+        "alone": [Entry("plain", model, plain)] if parts else [],
+    }
+    for name, keys in parts.items():
+        rest = {key: value for key, value in plain.items() if key not in keys}
+        found["alone"].append(Entry(f"{name} alone", model, rest))
+    for kind in KINDS[1:]:
+        found[kind] = [Entry(name, model, keys) for name, keys in switches.get(kind, {}).items()]
+    return found
+
+
+def _chosen(entries, wanted):
+    """Those that ``wanted`` names, by kind or by name, in the order of the file."""
+    everything = [one for of_kind in entries.values() for one in of_kind]
+    if wanted is None:
+        return everything
+    asked = {word.strip() for word in wanted.split(",")}
+    unknown = asked - set(entries) - {one.name for one in everything}
+    if unknown:
+        names = ", ".join([*entries, *(one.name for one in everything)])
+        raise SettingError(f"no switch is called {', '.join(sorted(unknown))}; there are {names}")
+    return [one for kind, of_kind in entries.items() for one in of_kind if {kind, one.name} & asked]

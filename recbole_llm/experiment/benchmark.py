@@ -1,0 +1,151 @@
+"""Models beside models: each tuned on the validation part with the same number of trials, tested once for each seed.
+
+    recbole-llm benchmark --models=Pop,SASRec,SASRec-strong,LLMSeqRec --datasets=ml-100k --seeds=2020,2021 --trials=4
+
+Run again after it was stopped, the same command goes on where it was. The first trial of a search is the model's
+defaults; the others are drawn from ``properties/sweep/<name>.yaml``. The test part is read by the tuned models alone.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import SettingError
+from ..model import get_model
+from ..train.build import alike, configure
+from ..train.run import VALIDATION, embed
+from . import page, results, study
+from .space import draws, entry
+
+SPLIT = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}
+PROTOCOL = {  # of every training, unless the user asks for another
+    "eval_args": SPLIT,
+    "metrics": ["Recall", "NDCG"],
+    "topk": [10],
+    "valid_metric": "NDCG@10",
+    "mask_history": True,
+}
+MODELS = "Pop,ItemKNN,BPR,FPMC,GRU4Rec,SASRec,SASRec-strong,LLMSeqRec"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a benchmark trains.
+
+    Attributes
+    ----------
+    entries : tuple of Entry
+    datasets : tuple of str
+    seeds : tuple of int
+    trials : int
+        Of each entry's search on each data set, its defaults among them.
+    ours : str
+        The entry that the others are compared with.
+    shared : dict
+        Settings of every training, as a command line gives them.
+    """
+
+    entries: tuple
+    datasets: tuple
+    seeds: tuple
+    trials: int
+    ours: str
+    shared: dict
+
+
+def plan_from(given):
+    """The ``Plan`` that a command line asks for; keys that are not the benchmark's own go to every training.
+
+    Raises
+    ------
+    SettingError
+        For an unknown model, an empty list, a number that is none.
+    """
+    given = dict(given)
+    names = _words(given.pop("models", MODELS), "models")
+    datasets = _words(given.pop("datasets", "ml-100k"), "datasets")
+    seeds = _numbers(given.pop("seeds", "2020,2021,2022"), "seeds")
+    (trials,) = _numbers(given.pop("trials", "4"), "trials")
+    ours = given.pop("ours", "LLMSeqRec" if "LLMSeqRec" in names else names[-1])
+    if ours not in names:
+        raise SettingError(f"ours is {ours}, expected one of the models, {', '.join(names)}")
+    if trials < 1:
+        raise SettingError(f"trials is {trials}, expected 1 or more; 1 tests the defaults")
+    if "seed" in given:
+        raise SettingError("seed is that of one training; a benchmark takes --seeds")
+    entries = tuple(entry(name) for name in names)
+    for one in entries:
+        get_model(one.model)
+    return Plan(entries, datasets, seeds, trials, ours, given)
+
+
+def _words(text, key):
+    found = [word.strip() for word in str(text).strip("[]()").split(",") if word.strip()]
+    if not found or len(set(found)) < len(found):
+        raise SettingError(
+            f"{key} is {text!r}, expected names with commas between, each once, e.g. --{key}=a,b"
+        )
+    return tuple(found)
+
+
+def _numbers(text, key):
+    words = _words(text, key)
+    if not all(word.isdigit() for word in words):
+        raise SettingError(f"{key} is {text!r}, expected whole numbers with commas between")
+    return tuple(map(int, words))
+
+
+def run(plan, home, workers=2, ray_address=None):
+    """Search, train and test all of ``plan`` in the folder ``home``, then write its page; returns the page's path."""
+    home = Path(home)
+    fixed = {(one.name, data): _settings(one, data, plan) for one in plan.entries for data in plan.datasets}
+    searches = [cell for key in fixed for cell in _trials(*key, fixed[key], plan)]
+    study.complete(searches, home, workers, ray_address)
+    finals = []
+    for (name, data), settings in fixed.items():
+        chosen = best_of([cell for cell in searches if cell.name.startswith(f"{data}/{name}/")], home)
+        if chosen is not None:
+            settings = settings | chosen
+        elif plan.entries[[one.name for one in plan.entries].index(name)].space and plan.trials > 1:
+            continue  # every trial failed; the page says so
+        finals += [study.Cell(f"{data}/{name}/seed-{seed}", settings | {"seed": seed}) for seed in plan.seeds]
+    study.complete(finals, home, workers, ray_address)
+    found = results.collect(home, plan.datasets, [one.name for one in plan.entries], plan.seeds)
+    return page.write(home, found, plan)
+
+
+def _settings(one, dataset, plan):
+    """The settings of an entry on a data set before its search; refused here, before anything is trained, if wrong."""
+    settings = PROTOCOL | {"dataset": dataset} | plan.shared
+    if one.like:
+        beside = configure(one.like, settings | {"model": one.like, "baseline": one.model})
+        settings |= {k: v for k, v in alike(one.model, beside).items() if v is not None}
+    settings |= {"model": one.model, "baseline": "None"} | one.keys | plan.shared
+    example = {key: value for drawn in draws(one.space, 2, 0) for key, value in drawn.items()}
+    config = configure(one.model, settings | example)
+    if getattr(get_model(one.model), "reads_text", lambda config: False)(config):
+        embed([f"--{key}={value}" for key, value in settings.items()])  # once, not in every training at once
+    return settings
+
+
+def _trials(name, dataset, settings, plan):
+    """The cells of an entry's search; none where there is nothing to choose."""
+    space = next(one.space for one in plan.entries if one.name == name)
+    if not space or plan.trials == 1:
+        return []
+    return [
+        study.Cell(f"{dataset}/{name}/trial-{n}", settings | drawn | {"seed": plan.seeds[0]}, tested=False)
+        for n, drawn in enumerate(draws(space, plan.trials, plan.seeds[0]))
+    ]
+
+
+def best_of(trials, home):
+    """What the best trial on validation has beyond the first one; None where no trial was finished."""
+    done = [cell for cell in trials if (home / cell.name / VALIDATION).is_file()]
+    if not done:
+        return None
+    scores = [
+        json.loads((home / cell.name / VALIDATION).read_text(encoding="utf-8"))["score"] for cell in done
+    ]
+    best = done[scores.index(max(scores))]
+    return {key: value for key, value in best.given.items() if trials[0].given.get(key) != value}

@@ -1,0 +1,29 @@
+"""The trainings of a study on a Ray cluster: as many at a time as it has room for, each in a process of its own.
+
+All nodes need this package and see the folders of data, artifacts and results under the same paths.
+"""
+
+from ..errors import SettingError
+
+
+def run_on_cluster(cells, home, address, cores=2):
+    """Yield each cell as it ends, with what went wrong or None; a training is given ``cores`` cores of a node."""
+    import ray
+
+    from .study import run_in_process
+
+    try:
+        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+    except ConnectionError as error:
+        raise SettingError(
+            f"no Ray cluster answers at ray_address {address}; start one with `ray start --head`"
+        ) from error
+    task = ray.remote(num_cpus=cores, max_retries=0)(run_in_process)
+    running = {task.remote(str(home.resolve() / cell.name), cores): cell for cell in cells}
+    while running:
+        (ended,), _ = ray.wait(list(running), num_returns=1)
+        cell = running.pop(ended)
+        try:
+            yield cell, ray.get(ended)
+        except ray.exceptions.RayError as error:  # a node that went away takes its training with it
+            yield cell, f"{type(error).__name__}: {str(error).splitlines()[0]}"

@@ -1,0 +1,234 @@
+"""The page of a benchmark: results, differences, costs and how they were made; one file, the pictures inside.
+
+Beside it lie the same numbers as CSV and JSON.
+"""
+
+import base64
+import html
+import io
+import json
+
+import pandas as pd
+
+from ..evaluation.manifest import write_bytes, write_json
+from ..evaluation.markdown import duration, pretty, signed, table
+from ..evaluation.outcomes import CONVENTIONS, capital
+from . import pictures
+from .results import METRICS, differences, spread
+
+PROTOCOL = (
+    "Every item is ranked, none is sampled. Where the history is masked, what a user had before the target is left out "
+    "of the ranking; where it is not, it competes with the target. Half of the items that tie with the target come "
+    'before it. "±" is the standard deviation over the seeds. The differences are paired user by user, between means '
+    "over the seeds: a 95 % bootstrap interval, the p of a sign-flip permutation test, and that p corrected for all "
+    "differences of the table (Holm; false discovery rate); d is the mean difference in standard deviations of the users."
+)
+
+
+def write(home, findings, plan):
+    """Write ``benchmark.html``, ``benchmark.md``, ``benchmark.csv`` and ``benchmark.json``; returns the first's path."""
+    rows = numbers(findings)
+    apart = {
+        (dataset, kind): differences(of_dataset(findings, dataset), plan.ours, kind)
+        for dataset in plan.datasets
+        for kind in CONVENTIONS
+    }
+    parts = [f"# {' and '.join(plan.datasets)}: {len(plan.entries)} models", protocol(plan)]
+    drawn = {}
+    for dataset in plan.datasets:
+        here = of_dataset(findings, dataset)
+        parts += [f"## {dataset}", results(here), faults(here)]
+        for kind, convention in CONVENTIONS.items():
+            parts.append(against(apart[dataset, kind], plan.ours, convention))
+        if any(found.seeds for found in here):
+            drawn[f"{dataset}-ndcg.png"] = pictures.bars(here, plan.ours)
+            drawn[f"{dataset}-cost.png"] = pictures.cost(here, plan.ours)
+            parts += [
+                f"![NDCG@10 of each model]({dataset}-ndcg.png)",
+                f"![What it costs]({dataset}-cost.png)",
+            ]
+        parts.append(chosen(here))
+    text = "\n\n".join(filter(None, parts)) + "\n"
+    for name, picture in drawn.items():
+        write_bytes(home / name, picture)
+    csv = io.StringIO()
+    rows.to_csv(csv, index=False)
+    write_bytes(home / "benchmark.csv", csv.getvalue().encode())
+    tests = [
+        {"dataset": dataset, "history": kind} | row
+        for (dataset, kind), found in apart.items()
+        for row in found.to_dict("records")
+    ]
+    write_json(home / "benchmark.json", {"results": rows.to_dict("records"), "differences": tests})
+    write_bytes(home / "benchmark.md", text.encode())
+    write_bytes(home / "benchmark.html", as_html(text, drawn).encode())
+    return home / "benchmark.html"
+
+
+def of_dataset(findings, dataset):
+    """The findings on one data set."""
+    return [found for found in findings if found.dataset == dataset]
+
+
+def numbers(findings):
+    """A row for each value: data set, model, seed, history, metric; the same as the page's, unrounded."""
+    return pd.DataFrame(
+        [
+            {
+                "dataset": found.dataset,
+                "model": found.name,
+                "seed": seed,
+                "history": kind,
+                "metric": metric,
+                "value": value,
+            }
+            for found in findings
+            for (kind, metric), values in found.metrics.items()
+            for seed, value in zip(found.seeds, values, strict=True)
+        ],
+        columns=["dataset", "model", "seed", "history", "metric", "value"],
+    )
+
+
+def protocol(plan):
+    """How the numbers were made."""
+    searched = [one.name for one in plan.entries if one.space and plan.trials > 1]
+    search = (
+        f"Each of {', '.join(searched)} was given {plan.trials} trials on the validation part, its defaults first; the "
+        "best of them was trained with every seed and read the test part. "
+        if searched
+        else "No model was tuned. "
+    )
+    seeds = f"Seeds {', '.join(map(str, plan.seeds))}. "
+    return (
+        search
+        + (seeds if len(plan.seeds) > 1 else f"Seed {plan.seeds[0]} alone: nothing is said of seeds. ")
+        + PROTOCOL
+    )
+
+
+def results(findings):
+    """The table of one data set, the best of each column in bold."""
+    means = {
+        key: [spread(found.metrics[key])[0] if found.seeds else None for found in findings]
+        for key in ((kind, metric) for kind in CONVENTIONS for metric in METRICS)
+    }
+    rows = []
+    for place, found in enumerate(findings):
+        row = [found.name]
+        for key, of_each in means.items():
+            best = of_each[place] is not None and of_each[place] == max(m for m in of_each if m is not None)
+            row.append(_value(found, key, best))
+        cost = [duration(found.seconds), f"{found.memory_gib:.1f} GiB", f"{found.parameters:,}"]
+        rows.append([*row, *(cost if found.seeds else ["", "", ""])])
+    head = [f"{pretty(metric)} {'masked' if kind == 'masked' else 'not masked'}" for kind, metric in means]
+    return table(["", *head, "a training", "memory", "weights"], rows)
+
+
+def _value(found, key, best):
+    if not found.seeds:
+        return "failed"
+    mean, deviation = spread(found.metrics[key])
+    text = f"{mean:.4f}"
+    text = f"**{text}**" if best else text
+    return text if deviation is None else f"{text} ± {deviation:.4f}"
+
+
+def faults(findings):
+    """What went wrong, one line a training."""
+    lines = [f"- {found.name}, {fault}" for found in findings for fault in found.faults]
+    return "**What failed**\n\n" + "\n".join(lines) if lines else ""
+
+
+def against(found, ours, convention):
+    """The differences under one convention."""
+    if not len(found):
+        return ""
+    rows = [
+        [
+            row["against"],
+            signed(row["mean"]),
+            f"{signed(row['low'])} to {signed(row['high'])}",
+            *(_chance(row[key]) for key in ("p", "holm", "false_discovery")),
+            "" if pd.isna(row["effect"]) else f"{row['effect']:+.2f}",
+        ]
+        for row in found.to_dict("records")
+    ]
+    head = [f"{ours} less", "NDCG@10", "95 % interval", "p", "Holm", "false discovery", "d"]
+    users = found["users"].iloc[0]
+    return (
+        f"**{capital(convention)}: {ours} against each other model, {users:,} users**\n\n{table(head, rows)}"
+    )
+
+
+def _chance(p):
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def chosen(findings):
+    """What the tuned models were trained with, folded away."""
+    parts = []
+    for found in findings:
+        if found.settings:
+            lines = "\n".join(f"{key}: {json.dumps(value)}" for key, value in sorted(found.settings.items()))
+            parts.append(
+                f"<details><summary>{found.name}: settings</summary>\n\n```yaml\n{lines}\n```\n\n</details>"
+            )
+    return "\n\n".join(parts)
+
+
+STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 1em;color:#222}"
+    "table{border-collapse:collapse;margin:1em 0;font-variant-numeric:tabular-nums}"
+    "th,td{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right}"
+    "th:first-child,td:first-child{text-align:left}img{max-width:100%}pre{background:#f6f6f6;padding:.6em}"
+)
+
+
+def as_html(text, drawn):
+    """The page's Markdown, of the few forms that it has, as one HTML file with the pictures inside."""
+    blocks = []
+    for block in text.strip().split("\n\n"):
+        first, _, rest = block.partition("\n")
+        if first.startswith("#"):
+            level = len(first) - len(first.lstrip("#"))
+            blocks.append(f"<h{level}>{html.escape(first.lstrip('# '))}</h{level}>")
+        elif first.startswith("| "):
+            blocks.append(_html_table(block))
+        elif first.startswith("!["):
+            name, file = block[2:-1].split("](")
+            data = base64.b64encode(drawn[file]).decode()
+            blocks.append(f'<img alt="{html.escape(name)}" src="data:image/png;base64,{data}">')
+        elif first == "```yaml":
+            blocks.append(f"<pre>{html.escape(rest.removesuffix('```'))}</pre>")
+        elif first.startswith("<"):
+            blocks.append(block)
+        elif first.startswith("- "):
+            blocks.append(
+                "<ul>" + "".join(f"<li>{_inline(line[2:])}</li>" for line in block.split("\n")) + "</ul>"
+            )
+        else:
+            blocks.append(f"<p>{_inline(block)}</p>")
+    title = html.escape(text.partition("\n")[0].lstrip("# "))
+    head = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+    )
+    return head + "\n".join(blocks) + "\n"
+
+
+def _html_table(block):
+    lines = [line.strip("| ").split(" | ") for line in block.split("\n")]
+    rows = [lines[0], *lines[2:]]
+    cells = [
+        "<tr>" + "".join(f"<{tag}>{_inline(cell.strip())}</{tag}>" for cell in row) + "</tr>"
+        for row, tag in zip(rows, ["th", *["td"] * (len(rows) - 1)], strict=True)
+    ]
+    return f"<table>{''.join(cells)}</table>"
+
+
+def _inline(text):
+    """Escaped text in which ``**`` and single backquotes mean what they mean in Markdown."""
+    pieces = html.escape(text, quote=False).split("**")
+    strong = "".join(f"<b>{piece}</b>" if place % 2 else piece for place, piece in enumerate(pieces))
+    pieces = strong.split("`")
+    return "".join(f"<code>{piece}</code>" if place % 2 else piece for place, piece in enumerate(pieces))

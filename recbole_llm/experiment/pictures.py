@@ -1,0 +1,85 @@
+"""The pictures of a benchmark: accuracy with its interval, and accuracy beside what it costs; PNG."""
+
+import io
+
+import numpy as np
+
+from ..evaluation.significance import bootstrap_interval
+
+OURS, OTHERS, INK = "#0072B2", "#8A8A8A", "#333333"
+
+
+def bars(findings, ours=None, kind="masked"):
+    """NDCG@10 of each model that was tested, the best at the top, with a 95 % bootstrap interval over the users."""
+    done = sorted((found for found in findings if found.seeds), key=lambda found: found.users[kind].mean())
+    means = [found.users[kind].mean() for found in done]
+    ends = np.array([bootstrap_interval(found.users[kind].to_numpy()) for found in done])
+    figure, panel = _figure(8, 0.9 + 0.42 * len(done))
+    colours = [OURS if found.name == ours else OTHERS for found in done]
+    panel.barh([found.name for found in done], means, color=colours, height=0.62)
+    panel.errorbar(
+        means, range(len(done)), xerr=np.abs(ends.T - means), fmt="none", ecolor=INK, elinewidth=1, capsize=3
+    )
+    for place, (mean, (_, high)) in enumerate(zip(means, ends, strict=True)):
+        panel.annotate(
+            f"{mean:.4f}",
+            (high, place),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=INK,
+        )
+    panel.set_xlim(0, max(ends[:, 1].max() * 1.15, 1e-6))
+    panel.set_title(
+        "NDCG@10, history masked, 95 % interval over users",
+        loc="left",
+        fontsize=11,
+        fontweight="bold",
+        color=INK,
+    )
+    panel.grid(axis="x", color="#E4E4E4", linewidth=0.8)
+    return _png(figure)
+
+
+def cost(findings, ours=None, kind="masked"):
+    """NDCG@10 of each model beside the time of a training, on a logarithmic axis; a larger dot has more weights."""
+    done = [found for found in findings if found.seeds]
+    figure, panel = _figure(8, 4.4)
+    seconds = [max(found.seconds, 0.1) for found in done]
+    means = [found.users[kind].mean() for found in done]
+    sizes = [30 + 40 * np.log10(max(found.parameters, 1)) for found in done]
+    panel.scatter(
+        seconds, means, sizes, color=[OURS if found.name == ours else OTHERS for found in done], alpha=0.85
+    )
+    for found, x, y in zip(done, seconds, means, strict=True):
+        panel.annotate(found.name, (x, y), (9, 3), textcoords="offset points", fontsize=9, color=INK)
+    panel.set_xscale("log")
+    panel.set_xlim(min(seconds) / 2, max(seconds) * 6)
+    panel.set_ylim(0, max(max(means) * 1.12, 1e-6))
+    panel.set_xlabel("seconds of a training", fontsize=10, color=INK)
+    panel.set_title(
+        "NDCG@10, history masked, beside its cost", loc="left", fontsize=11, fontweight="bold", color=INK
+    )
+    panel.grid(color="#E4E4E4", linewidth=0.8)
+    return _png(figure)
+
+
+def _figure(width, height):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.spines[["left", "bottom"]].set_color("#888888")
+    panel.tick_params(colors="#444444", labelsize=9)
+    panel.set_axisbelow(True)
+    return figure, panel
+
+
+def _png(figure):
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()

@@ -1,0 +1,111 @@
+"""What a search may vary; ``properties/sweep/<name>.yaml`` holds it, a key a line.
+
+dropout: [0.1, 0.2, 0.3, 0.5]           one of these
+learning_rate: {log: [1.0e-3, 1.0e-2]}  any number between, each power of ten as likely as the next
+kappa: {uniform: [0, 10]}               any number between
+n_experts: {int: [1, 8]}                any whole number from the first to the last
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import yaml
+
+from ..config import PROPERTIES
+from ..errors import SettingError
+
+RANGES = ("log", "uniform", "int")
+TRIES = 50  # to draw settings that were not drawn before
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a table of results has a line for.
+
+    Attributes
+    ----------
+    name : str
+        The name in the table.
+    model : str
+        The model that is trained.
+    keys : dict
+        Settings that all its trainings have.
+    like : str or None
+        A model whose data, size, optimiser and stopping it takes over, as a ``baseline`` does.
+    space : dict
+        What its search may vary; empty: it is not searched.
+    """
+
+    name: str
+    model: str
+    keys: dict = field(default_factory=dict)
+    like: str | None = None
+    space: dict = field(default_factory=dict)
+
+
+def entry(name):
+    """The ``Entry`` of ``properties/sweep/<name>.yaml``; where there is no such file the model itself, not searched.
+
+    Raises
+    ------
+    SettingError
+        If the file has another key than ``model``, ``keys``, ``like`` and ``space``, or a space that is none.
+    """
+    file = PROPERTIES / "sweep" / f"{name}.yaml"
+    found = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    unknown = set(found) - {"model", "keys", "like", "space"}
+    if unknown:
+        raise SettingError(
+            f"{file.name} has {', '.join(sorted(unknown))}; expected model, keys, like and space"
+        )
+    space = found.get("space", {})
+    check(space)
+    return Entry(name, found.get("model", name), found.get("keys", {}), found.get("like"), space)
+
+
+def check(space):
+    """Refuse what is neither a list of values nor a range."""
+    for key, values in space.items():
+        is_list = isinstance(values, list) and values
+        is_range = isinstance(values, dict) and len(values) == 1 and next(iter(values)) in RANGES
+        if is_range:
+            kind, ends = next(iter(values.items()))
+            numbers = isinstance(ends, list) and len(ends) == 2 and all(map(_is_number, ends))
+            is_range = numbers and ends[0] <= ends[1] and (kind != "log" or ends[0] > 0)
+        if not is_list and not is_range:
+            raise SettingError(
+                f"the space of `{key}` is {values!r}, expected a list of values, or one of "
+                "{log: [low, high]}, {uniform: [low, high]}, {int: [low, high]}"
+            )
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def draws(space, count, seed):
+    """``count`` settings of a random search (James Bergstra and Yoshua Bengio, JMLR 2012), the first of them ``{}``.
+
+    The first are the defaults, so that a search is never worse than they are. None stands there twice; a small space
+    may give fewer than ``count``.
+    """
+    rng, found = np.random.default_rng(seed), [{}]
+    for _ in range(TRIES * count):
+        if len(found) >= count:
+            break
+        drawn = {key: _one_of(values, rng) for key, values in space.items()}
+        if drawn not in found:
+            found.append(drawn)
+    return found if space else [{}]
+
+
+def _one_of(values, rng):
+    if isinstance(values, list):
+        return values[int(rng.integers(len(values)))]
+    ((kind, (low, high)),) = values.items()
+    if kind == "int":
+        return int(rng.integers(low, high + 1))
+    if kind == "log":
+        return float(f"{math.exp(rng.uniform(math.log(low), math.log(high))):.3g}")
+    return float(f"{rng.uniform(low, high):.3g}")

@@ -1,0 +1,204 @@
+"""A benchmark on the carousel: what it trains, what it chooses by, what its page says, and that it can be killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from carousel import TINY, write_carousel
+
+from recbole_llm import cli
+from recbole_llm.errors import SettingError
+from recbole_llm.experiment import ablation, benchmark, study
+from recbole_llm.experiment.space import Entry
+
+SMALL = {
+    key: str(value) for key, value in TINY.items() if key not in ("topk", "valid_metric", "learning_rate")
+}
+SMALL |= {"fusion": "id_only", "epochs": "3", "eval_step": "1", "device_threads": "1"}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    return write_carousel(tmp_path_factory.mktemp("shop"), n_items=40)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Spare the tests a new process for each training."""
+
+    def run(folder, threads):
+        try:
+            study.work(folder)
+        except Exception as error:
+            return str(error)
+
+    monkeypatch.setattr(study, "run_in_process", run)
+
+
+def plan_on(shop, **changes):
+    given = {"models": "Pop,LLMSeqRec", "datasets": "carousel", "seeds": "1,2", "trials": "2"}
+    return benchmark.plan_from(given | {"data_path": str(shop)} | SMALL | changes)
+
+
+@pytest.fixture
+def finished(shop, tmp_path, in_this_process):
+    benchmark.run(plan_on(shop), tmp_path, workers=1)
+    return tmp_path
+
+
+def test_each_model_is_searched_on_validation_and_tested_with_every_seed(finished):
+    cells = {str(path.parent.relative_to(finished)) for path in finished.rglob(study.ASKED)}
+    ours = [f"carousel/LLMSeqRec/{cell}" for cell in ("trial-0", "trial-1", "seed-1", "seed-2")]
+    assert cells == {*ours, "carousel/Pop/seed-1", "carousel/Pop/seed-2"}
+    for trial in finished.glob("*/*/trial-*"):
+        assert (trial / study.VALIDATED).is_file() and not (trial / "metrics.json").exists()
+        assert not (trial / "checkpoint").exists()
+    scores = [json.loads((finished / cell / study.VALIDATED).read_text())["score"] for cell in ours[:2]]
+    best = json.loads((finished / ours[scores.index(max(scores))] / study.ASKED).read_text())["given"]
+    tested = json.loads((finished / ours[2] / study.ASKED).read_text())["given"]
+    assert {key: tested.get(key) for key in best if key != "seed"} == {
+        k: v for k, v in best.items() if k != "seed"
+    }
+
+
+def test_the_page_and_its_tables_say_the_same(finished):
+    page, text = ((finished / f"benchmark.{kind}").read_text() for kind in ("html", "md"))
+    rows = pd.read_csv(finished / "benchmark.csv")
+    assert len(rows) == 2 * 2 * 2 * 2  # models, seeds, conventions, metrics
+    chosen = (rows["model"] == "LLMSeqRec") & (rows["history"] == "masked") & (rows["metric"] == "ndcg@10")
+    mean = f"{rows['value'][chosen].mean():.4f}"
+    assert mean in text and mean in page and page.count("data:image/png;base64,") == 2
+    ranks = [pd.read_parquet(finished / f"carousel/LLMSeqRec/seed-{seed}/ranks.parquet") for seed in (1, 2)]
+    assert [len(frame) for frame in ranks] == [40, 40]
+    (against,) = [
+        d
+        for d in json.loads((finished / "benchmark.json").read_text())["differences"]
+        if d["history"] == "masked"
+    ]
+    assert against["against"] == "Pop" and against["users"] == 40 and against["holm"] == against["p"]
+    assert "Seeds 1, 2." in text and "2 trials on the validation part" in text
+
+
+def test_what_is_finished_is_not_repeated_and_what_failed_is_tried_again(finished, shop, monkeypatch):
+    (finished / "carousel/Pop/seed-2/manifest.json").unlink()
+    (finished / "carousel/Pop/seed-2/error.txt").write_text("OSError: no space left")
+    trained, work = [], study.work
+    monkeypatch.setattr(study, "work", lambda folder: (trained.append(folder.name), work(folder)))
+    before = (finished / "benchmark.csv").read_text()
+    benchmark.run(plan_on(shop), finished, workers=1)
+    assert trained == ["seed-2"] and (finished / "benchmark.csv").read_text() == before
+
+
+def test_a_training_that_fails_stops_nothing_and_is_named(shop, tmp_path, in_this_process, monkeypatch):
+    work = study.work
+
+    def failing(folder):
+        if "Pop" in str(folder):
+            (folder / study.ERROR).write_text("OSError: the disk is full")
+            raise OSError("the disk is full")
+        work(folder)
+
+    monkeypatch.setattr(study, "work", failing)
+    text = benchmark.run(plan_on(shop, trials="1"), tmp_path, workers=1).with_suffix(".md").read_text()
+    assert "Pop, seed-1: OSError: the disk is full" in text and "| Pop | failed |" in text
+
+
+def test_other_settings_need_another_folder(finished, shop):
+    with pytest.raises(SettingError, match="was begun with epochs '3', now it is '4'; give another --out"):
+        benchmark.run(plan_on(shop, epochs="4"), finished, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"models": "SASRecc"}, "no model is called SASRecc; did you mean SASRec?"),
+        ({"models": ""}, "models is '', expected names with commas between"),
+        ({"models": "Pop,Pop"}, "each once"),
+        ({"seeds": "1,x"}, "seeds is '1,x', expected whole numbers"),
+        ({"trials": "0"}, "trials is 0, expected 1 or more"),
+        ({"ours": "SASRec"}, "ours is SASRec, expected one of the models, Pop, LLMSeqRec"),
+        ({"seed": "3"}, "a benchmark takes --seeds"),
+    ],
+)
+def test_plans_that_cannot_be_are_refused_in_a_sentence(shop, changes, message):
+    with pytest.raises(SettingError) as refusal:
+        plan_on(shop, **changes)
+    assert message in str(refusal.value)
+
+
+def test_an_unknown_key_or_metric_is_refused_before_anything_is_trained(shop, tmp_path):
+    for changes, message in (({"epohcs": "3"}, "did you mean `epochs`"), ({"metrics": "['NDGC']"}, "NDGC")):
+        with pytest.raises(SettingError, match=message):
+            benchmark.run(plan_on(shop, **changes), tmp_path, workers=1)
+    assert not list(tmp_path.rglob(study.ASKED))
+
+
+def test_strong_sasrec_takes_over_our_size_and_rows(shop):
+    (one,) = [e for e in plan_on(shop, models="SASRec-strong,LLMSeqRec").entries if e.name == "SASRec-strong"]
+    settings = benchmark._settings(one, "carousel", plan_on(shop))
+    assert settings["model"] == "SASRec" and settings["train_rows"] == "dense"
+    assert settings["hidden_size"] in (16, "16") and settings["loss_type"] == "CE"
+
+
+def test_the_switches_of_llmseqrec_are_settings_that_it_takes(shop):
+    plan = ablation.plan_from({"datasets": "carousel", "data_path": str(shop), "seeds": "1"})
+    names = [one.name for one in plan.entries]
+    assert names[0] == plan.ours == "LLMSeqRec" and len(names) == len(set(names)) > 30
+    assert {"without text", "text alone", "plain", "shuffled texts", "random vectors"} <= set(names)
+    for one in plan.entries:
+        benchmark.configure("LLMSeqRec", {"dataset": "carousel", "data_path": str(shop)} | one.keys)
+
+
+def test_a_part_alone_stands_on_the_model_without_the_others():
+    parts = {"text": {"fusion": "id_only"}, "cosine": {"score": "dot"}}
+    found = ablation.entries_of("M", {"parts": parts})
+    assert found["parts"] == [
+        Entry("without text", "M", parts["text"]),
+        Entry("without cosine", "M", parts["cosine"]),
+    ]
+    assert [one.keys for one in found["alone"]] == [
+        {"fusion": "id_only", "score": "dot"},
+        {"score": "dot"},
+        {"fusion": "id_only"},
+    ]
+
+
+def test_switches_may_be_chosen_by_name_or_kind(shop):
+    given = {"datasets": "carousel", "data_path": str(shop), "seeds": "1"}
+    plan = ablation.plan_from(given | {"switches": "controls,gbce"})
+    assert [one.name for one in plan.entries] == ["LLMSeqRec", "gbce", "shuffled texts", "random vectors"]
+    with pytest.raises(SettingError, match="no switch is called gcbe; there are parts, "):
+        ablation.plan_from(given | {"switches": "gcbe"})
+    with pytest.raises(
+        SettingError, match="SASRec has no switches in properties/ablation; those of LLMSeqRec"
+    ):
+        ablation.plan_from(given | {"model": "SASRec"})
+
+
+def test_killed_at_any_point_it_gives_the_same_table(shop, tmp_path, in_this_process):
+    given = {
+        "models": "Pop,LLMSeqRec",
+        "datasets": "carousel",
+        "seeds": "1",
+        "trials": "1",
+        "out": str(tmp_path / "a"),
+    }
+    words = [f"--{key}={value}" for key, value in (given | {"data_path": str(shop), "epochs": "30"}).items()]
+    words += [f"--{key}={value}" for key, value in SMALL.items() if key != "epochs"]
+    code = f"from recbole_llm.cli import benchmark; benchmark({words!r})"
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    progress = tmp_path / "a/carousel/LLMSeqRec/seed-1/checkpoint/last.safetensors"
+    while not progress.exists() and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (progress.parents[1] / "manifest.json").exists(), "it was killed within a training"
+    cli.benchmark(words)
+    cli.benchmark([word.replace(str(tmp_path / "a"), str(tmp_path / "b")) for word in words])
+    tables = [pd.read_csv(tmp_path / side / "benchmark.csv") for side in "ab"]
+    pd.testing.assert_frame_equal(*tables)

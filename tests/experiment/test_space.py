@@ -1,0 +1,64 @@
+"""Search spaces: what they may hold, what is drawn from them, and the files that come with the package."""
+
+import pytest
+import yaml
+
+from recbole_llm.config import PROPERTIES
+from recbole_llm.errors import SettingError
+from recbole_llm.experiment.space import Entry, check, draws, entry
+from recbole_llm.train.build import configure
+
+SPACE = {"dropout": [0.1, 0.3], "learning_rate": {"log": [1e-4, 1e-2]}, "n_layers": {"int": [1, 3]}}
+
+
+def test_the_first_draw_is_the_defaults_and_the_others_lie_in_the_space():
+    found = draws(SPACE, 20, seed=3)
+    assert found[0] == {} and len(found) == 20 == len({str(drawn) for drawn in found})
+    for drawn in found[1:]:
+        assert drawn["dropout"] in SPACE["dropout"] and 1e-4 <= drawn["learning_rate"] <= 1e-2
+        assert drawn["n_layers"] in (1, 2, 3)
+
+
+def test_the_seed_decides_the_draws_and_a_longer_search_begins_with_the_shorter():
+    assert draws(SPACE, 5, seed=1) == draws(SPACE, 9, seed=1)[:5] != draws(SPACE, 5, seed=2)
+
+
+def test_powers_of_ten_are_alike():
+    rates = [drawn["learning_rate"] for drawn in draws({"learning_rate": {"log": [1e-4, 1e-2]}}, 400, 0)[1:]]
+    assert 0.4 < sum(rate < 1e-3 for rate in rates) / len(rates) < 0.6
+
+
+def test_a_small_space_gives_what_it_has():
+    assert draws({"dropout": [0.1]}, 9, seed=0) == [{}, {"dropout": 0.1}]
+    assert draws({}, 9, seed=0) == [{}]
+
+
+@pytest.mark.parametrize(
+    "values", [3, [], {"log": [0, 1]}, {"log": [2, 1]}, {"normal": [0, 1]}, {"int": [1]}, {"int": ["a", "b"]}]
+)
+def test_what_is_no_space_is_refused(values):
+    with pytest.raises(
+        SettingError, match="the space of `dropout` is .*, expected a list of values, or one of"
+    ):
+        check({"dropout": values})
+
+
+def test_a_model_without_a_file_is_not_searched():
+    assert entry("EASE") == Entry("EASE", "EASE")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (PROPERTIES / "sweep").glob("*.yaml")))
+def test_every_key_of_every_file_is_one_that_its_model_knows(name, tmp_path):
+    one = entry(name)
+    drawn = {key: value for found in draws(one.space, 3, 0) for key, value in found.items()}
+    given = {"model": one.model, "dataset": "ml-100k", "data_path": str(tmp_path)}
+    config = configure(one.model, given | one.keys | drawn)
+    assert all(config[key] == value for key, value in drawn.items())
+
+
+def test_a_file_with_another_key_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "X.yaml").write_text(yaml.safe_dump({"spaec": {}}))
+    monkeypatch.setattr("recbole_llm.experiment.space.PROPERTIES", tmp_path)
+    with pytest.raises(SettingError, match=r"X\.yaml has spaec; expected model, keys, like and space"):
+        entry("X")
