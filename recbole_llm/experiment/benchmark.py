@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import SettingError
 from ..model import get_model
-from ..train.build import alike, configure
+from ..train.build import alike, configure, known_to
 from ..train.run import VALIDATION, embed
 from . import page, results, study
 from .space import draws, entry
@@ -42,7 +42,7 @@ class Plan:
     ours : str
         The entry that the others are compared with.
     shared : dict
-        Settings of every training, as a command line gives them.
+        Settings of every training whose model knows them, as a command line gives them.
     """
 
     entries: tuple
@@ -98,6 +98,7 @@ def _numbers(text, key):
 def run(plan, home, workers=2, ray_address=None):
     """Search, train and test all of ``plan`` in the folder ``home``, then write its page; returns the page's path."""
     home = Path(home)
+    _refuse_unknown(plan)
     fixed = {(one.name, data): _settings(one, data, plan) for one in plan.entries for data in plan.datasets}
     searches = [cell for key in fixed for cell in _trials(*key, fixed[key], plan)]
     study.complete(searches, home, workers, ray_address)
@@ -114,13 +115,24 @@ def run(plan, home, workers=2, ray_address=None):
     return page.write(home, found, plan)
 
 
+def _refuse_unknown(plan):
+    """Refuse a shared key that no model of the plan knows."""
+    models = {one.model for one in plan.entries} | {one.like for one in plan.entries if one.like}
+    known = {key for model in models for key in known_to(model, plan.datasets[0], plan.shared)}
+    for key in plan.shared.keys() - known:
+        model = plan.entries[0].model  # says which key comes near
+        configure(model, {"model": model, "dataset": plan.datasets[0], key: plan.shared[key]})
+
+
 def _settings(one, dataset, plan):
     """The settings of an entry on a data set before its search; refused here, before anything is trained, if wrong."""
-    settings = PROTOCOL | {"dataset": dataset} | plan.shared
+    shared = known_to(one.model, dataset, plan.shared)
+    settings = PROTOCOL | {"dataset": dataset} | shared
     if one.like:
-        beside = configure(one.like, settings | {"model": one.like, "baseline": one.model})
+        theirs = PROTOCOL | {"dataset": dataset, "model": one.like} | known_to(one.like, dataset, plan.shared)
+        beside = configure(one.like, theirs)
         settings |= {k: v for k, v in alike(one.model, beside).items() if v is not None}
-    settings |= {"model": one.model, "baseline": "None"} | one.keys | plan.shared
+    settings |= {"model": one.model, "baseline": "None"} | one.keys | shared
     example = {key: value for drawn in draws(one.space, 2, 0) for key, value in drawn.items()}
     config = configure(one.model, settings | example)
     if getattr(get_model(one.model), "reads_text", lambda config: False)(config):

@@ -21,12 +21,12 @@ PROTOCOL = (
     "of the ranking; where it is not, it competes with the target. Half of the items that tie with the target come "
     'before it. "±" is the standard deviation over the seeds. The differences are paired user by user, between means '
     "over the seeds: a 95 % bootstrap interval, the p of a sign-flip permutation test, and that p corrected for all "
-    "differences of the table (Holm; false discovery rate); d is the mean difference in standard deviations of the users."
+    "differences of the table (Holm; false discovery rate); d is the mean difference in standard deviations over users."
 )
 
 
 def write(home, findings, plan):
-    """Write ``benchmark.html``, ``benchmark.md``, ``benchmark.csv`` and ``benchmark.json``; returns the first's path."""
+    """Write ``benchmark.html``, ``.md``, ``.csv`` and ``.json`` into ``home``; returns the path of the first."""
     rows = numbers(findings)
     apart = {
         (dataset, kind): differences(of_dataset(findings, dataset), plan.ours, kind)

@@ -8,12 +8,15 @@ Shapes: B batch, L max history length, T packed events, I items with padding, H 
 from abc import abstractmethod
 
 import torch
+import torch.nn.functional as F
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
 from ..data.dataset import ELAPSED, NEXT_ELAPSED, NEXT_ITEMS
 from . import losses
 from .layout import Layout
+
+MOST = 1.0  # ids of a batch, as a share of all items, up to which a sampled loss makes the vectors of its items alone
 
 
 class VectorRecommender(SequentialRecommender):
@@ -24,6 +27,7 @@ class VectorRecommender(SequentialRecommender):
     """
 
     input_type = InputType.POINTWISE
+    reads_other_items = False  # whether a training batch reads items that it does not name
 
     def __init__(self, config, dataset, settings):
         super().__init__(config, dataset)
@@ -34,8 +38,8 @@ class VectorRecommender(SequentialRecommender):
         self._kept = {}  # see current_items; a dict, for a module would register a table that is itself a weight
 
     @abstractmethod
-    def items(self):
-        """(I, H): one vector per item, as the histories read it."""
+    def items(self, item_N=None):
+        """(I, H): one vector per item, as the histories read it; (N, H) of the items that ``item_N`` names."""
 
     @abstractmethod
     def encode(self, item_seq_BL, layout, elapsed_BL, next_elapsed_BL=None):
@@ -56,29 +60,57 @@ class VectorRecommender(SequentialRecommender):
 
     def calculate_loss(self, interaction):
         """The ranking loss at every position (dense rows) or at the last one (prefix rows), and what regularises."""
+        s, item_seq_BL = self.settings, interaction[self.ITEM_SEQ]
         layout = Layout.of(interaction[self.ITEM_SEQ_LEN], only_last=not self.dense)
-        self._kept["items"] = self.items()
+        target_T = layout.pack(interaction[NEXT_ITEMS]) if self.dense else interaction[self.POS_ITEM_ID]
+        with_target_T = target_places(target_T)
+        target_T = target_T[with_target_T]
+        negative = item_N = None
+        if s.loss != "ce":
+            negative = losses.draw_negatives(s.negatives, s.n_negatives, target_T, self.n_items)
+            item_N, item_seq_BL, target_T, negative = self._named(item_seq_BL, target_T, negative)
+        self._kept["items"] = self.items(item_N)
         try:
-            user_TH = self.encode(interaction[self.ITEM_SEQ], layout, *_times(interaction))
-            if self.dense:
-                user_TH, target_T = with_target(user_TH, layout.pack(interaction[NEXT_ITEMS]))
-            else:
-                target_T = interaction[self.POS_ITEM_ID]
-            terms = (self.ranking_loss(user_TH, target_T), *self.regularisation(interaction))
+            user_TH = self.encode(item_seq_BL, layout, *_times(interaction))
+            if len(with_target_T) < len(user_TH):
+                user_TH = F.embedding(with_target_T, user_TH)
+            log_q = self.log_q_I if self.log_q_I is None or item_N is None else self.log_q_I[item_N]
+            terms = (
+                self.ranking_loss(user_TH, target_T, negative, log_q),
+                *self.regularisation(interaction),
+            )
         finally:
             self._kept.clear()
         return terms if len(terms) > 1 else terms[0]
 
-    def ranking_loss(self, user_TH, target_T):
+    def _named(self, *ids):
+        """The items that a batch names, (N,) with padding first, and its ids as places among them.
+
+        A sampled loss needs the vectors of no others: of a million items a batch names some thousands. None, and the
+        ids as they are, where the batch names about as many as there are, or further losses read others.
+        """
+        if self.reads_other_items or sum(each.numel() for each in ids) > MOST * self.n_items:
+            return None, *ids
+        first = ids[0].new_zeros(1)
+        item_N, place = torch.unique(
+            torch.cat([first, *(each.flatten() for each in ids)]), return_inverse=True
+        )
+        places = place[1:].split([each.numel() for each in ids])
+        return item_N, *(part.view(each.shape) for part, each in zip(places, ids, strict=True))
+
+    def ranking_loss(self, user_TH, target_T, negative=None, log_q=None):
         """The loss named by ``loss``: ce (full softmax), ssm (sampled softmax), gbce or bce."""
         s, item_IH = self.settings, self.scored(self.current_items())
-        if s.loss == "ce":
-            return losses.full_softmax(user_TH, item_IH, target_T)
-        negative = losses.draw_negatives(s.negatives, s.n_negatives, target_T, self.n_items)
-        if s.loss == "ssm":
-            return losses.sampled_softmax(user_TH, item_IH, target_T, negative, self.log_q_I)
-        calibration = s.gbce_calibration if s.loss == "gbce" else 0.0
-        return losses.generalised_bce(user_TH, item_IH, target_T, negative, calibration=calibration)
+        match s.loss:
+            case "ce":
+                return losses.full_softmax(user_TH, item_IH, target_T)
+            case "ssm":
+                return losses.sampled_softmax(user_TH, item_IH, target_T, negative, log_q)
+            case "gbce" | "bce":
+                calibration = s.gbce_calibration if s.loss == "gbce" else 0.0
+                return losses.generalised_bce(
+                    user_TH, item_IH, target_T, negative, calibration=calibration, n_items=self.n_items
+                )
 
     def full_sort_predict(self, interaction):
         """(B, I): the score of every item as the next one."""
@@ -118,10 +150,9 @@ class VectorRecommender(SequentialRecommender):
         return super().train(mode)
 
 
-def with_target(user_TH, target_T):
-    """The user vectors and targets of the events that have a target; a window's context has none."""
-    place_T = torch.nonzero(target_T).squeeze(1)
-    return (user_TH, target_T) if len(place_T) == len(target_T) else (user_TH[place_T], target_T[place_T])
+def target_places(target_T):
+    """The places of the events that have a target; those of a window's context have none."""
+    return torch.nonzero(target_T).squeeze(1)
 
 
 def log_chances(count_I):

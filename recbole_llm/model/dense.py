@@ -8,7 +8,7 @@ import torch
 from ..data.dataset import NEXT_ITEMS
 from ..errors import SettingError
 from . import losses
-from .base import with_target
+from .base import target_places
 from .dropout import dropped, rate_of
 from .encoders import read
 from .layout import Layout
@@ -37,8 +37,9 @@ class _Dense:
     def calculate_loss(self, interaction):
         """Mean cross-entropy over all positions of all windows that have a target."""
         columns = (interaction[name] for name in (self.ITEM_SEQ, self.ITEM_SEQ_LEN, NEXT_ITEMS))
-        user_TH, target_T = with_target(*self.read(*columns))
-        return losses.full_softmax(user_TH, self.item_embedding.weight, target_T)
+        user_TH, target_T = self.read(*columns)
+        place_T = target_places(target_T)
+        return losses.full_softmax(user_TH[place_T], self.item_embedding.weight, target_T[place_T])
 
 
 class _DenseSASRec(_Dense):

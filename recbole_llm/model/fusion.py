@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import SettingError
-from .items import FieldViews, PopularityGate, TextView, start_from_text
+from .items import FieldViews, PopularityGate, TextView, rows_of, start_from_text
 
 WHITENING_POWERS = {"none": (), "pca": (0.0,), "full": (1.0,), "relaxed": (0.5,), "ensemble": (1.0, 0.5)}
 
@@ -21,13 +21,15 @@ WHITENING_POWERS = {"none": (), "pca": (0.0,), "full": (1.0,), "relaxed": (0.5,)
 class Parts(NamedTuple):
     """What items are made of, (I, H) each, None where the fusion has none: own vector, text, gate between the two.
 
-    ``kept``, (I, 1), says whose own vectors ID dropout has left in this batch.
+    ``kept``, (I, 1), says whose own vectors ID dropout has left in this batch; ``item``, (N,), whose parts these are
+    where they are not all items'.
     """
 
     own: torch.Tensor
     text: torch.Tensor | None = None
     gate: torch.Tensor | None = None
     kept: torch.Tensor | None = None
+    item: torch.Tensor | None = None
 
 
 class FusedItems(nn.Module):
@@ -69,21 +71,21 @@ class FusedItems(nn.Module):
         ):
             self.own.requires_grad_(False)  # nothing reads it
 
-    def parts(self):
-        """What the items are made of: their own vectors and texts, and the gate between; see ``Parts``."""
-        id_IH = self.own.weight
-        text_IH = self.text() if self.text is not None else None
+    def parts(self, item_N=None):
+        """What all items, or those that ``item_N`` names, are made of; see ``Parts``."""
+        id_IH = rows_of(self.own.weight, item_N)
+        text_IH = self.text(item_N) if self.text is not None else None
         if self.gate is None:
-            return Parts(id_IH, text_IH)
-        gate_IH, kept_I1 = self.gate(id_IH, text_IH), None
+            return Parts(id_IH, text_IH, item=item_N)
+        gate_IH, kept_I1 = self.gate(id_IH, text_IH, item_N), None
         if self.training and self.settings.id_dropout > 0:
             kept_I1 = torch.rand(len(gate_IH), 1, device=gate_IH.device) >= self.settings.id_dropout
             gate_IH = gate_IH * kept_I1
-        return Parts(id_IH, text_IH, gate_IH, kept_I1)
+        return Parts(id_IH, text_IH, gate_IH, kept_I1, item_N)
 
     def forward(self, parts=None):
         """(I, H), or (I, 2 H) for ``dual``, of parts made before or made now."""
-        id_IH, text_IH, gate_IH, _ = parts or self.parts()
+        id_IH, text_IH, gate_IH, _, item_N = parts or self.parts()
         match self.settings.fusion:
             case "gate":
                 return self.norm(gate_IH * id_IH + (1 - gate_IH) * text_IH)
@@ -96,18 +98,18 @@ class FusedItems(nn.Module):
             case "id_only":
                 return id_IH
             case "nullspace":
-                return torch.cat([self.row_space, id_IH], 1)
+                return torch.cat([rows_of(self.row_space, item_N), id_IH], 1)
             case "dual":
                 return torch.cat([id_IH, text_IH], 1)
 
     def in_context(self, item_T, layout, parts):
         """(T, H): the items read, their gates moved by the mean text of what came before them (``ctx_gate``)."""
-        id_IH, text_IH, _, kept_I1 = parts
+        id_IH, text_IH, _, kept_I1, item_N = parts
         text_TH = F.embedding(item_T, text_IH)
         before_BLH = layout.pad(text_TH).cumsum(1)
         mean_TH = (layout.pack(before_BLH) - text_TH) / layout.position_T.clamp(min=1)[:, None]
-        logit_TH = F.embedding(item_T, self.gate.logit(id_IH, text_IH)) + self.context(mean_TH)
-        gate_TH = self.gate.trust_I1[item_T] * torch.sigmoid(logit_TH)
+        logit_TH = F.embedding(item_T, self.gate.logit(id_IH, text_IH, item_N)) + self.context(mean_TH)
+        gate_TH = rows_of(self.gate.trust_I1, item_N)[item_T] * torch.sigmoid(logit_TH)
         if kept_I1 is not None:
             gate_TH = gate_TH * kept_I1[item_T]
         return self.norm(gate_TH * F.embedding(item_T, id_IH) + (1 - gate_TH) * text_TH)

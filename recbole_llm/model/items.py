@@ -112,14 +112,14 @@ class TextView(nn.Module):
         self.mix = nn.Linear(hidden_size, hidden_size, bias=False)
         self.no_text = nn.Parameter(torch.empty(hidden_size).normal_(std=0.02))
 
-    def fields(self):
-        """(I, F, H): z_if, each field's adapted vector."""
+    def fields(self, item_N=None):
+        """(I, F, H): z_if, each field's adapted vector; (N, F, H) of the items that ``item_N`` names."""
+        tables = [
+            [rows_of(getattr(self, f"table_{f}_{v}"), item_N) for v in range(len(views))]
+            for f, views in enumerate(self.views)
+        ]
         return torch.stack(
-            [
-                sum(adaptor(getattr(self, f"table_{f}_{v}")) for v in range(len(self.views[f])))
-                for f, adaptor in enumerate(self.adaptors)
-            ],
-            1,
+            [sum(map(adaptor, views)) for adaptor, views in zip(self.adaptors, tables, strict=True)], 1
         )
 
     def extend(self, aligned):
@@ -136,17 +136,17 @@ class TextView(nn.Module):
                 is_weight = isinstance(table_IW, nn.Parameter)
                 setattr(self, f"table_{f}_{v}", nn.Parameter(extended_IW) if is_weight else extended_IW)
 
-    def weights(self, field_IFH):
+    def weights(self, field_IFH, item_N=None):
         """(I, F): beta_if = softmax over the fields that the item has; zeros where it has none."""
+        present_IF = rows_of(self.present_IF, item_N)
         logit_IF = torch.tanh(self.mix(field_IFH) + self.field) @ self.query
-        weight_IF = logit_IF.masked_fill(~self.present_IF, -1e9).softmax(1)
-        return weight_IF * self.present_IF
+        return logit_IF.masked_fill(~present_IF, -1e9).softmax(1) * present_IF
 
-    def forward(self):
-        """(I, H)."""
-        field_IFH = self.fields()
-        text_IH = torch.einsum("if,ifh->ih", self.weights(field_IFH), field_IFH)
-        return torch.where(self.present_IF.any(1, keepdim=True), text_IH, self.no_text)
+    def forward(self, item_N=None):
+        """(I, H), or (N, H) of the items that ``item_N`` names."""
+        field_IFH = self.fields(item_N)
+        text_IH = torch.einsum("if,ifh->ih", self.weights(field_IFH, item_N), field_IFH)
+        return torch.where(rows_of(self.present_IF, item_N).any(1, keepdim=True), text_IH, self.no_text)
 
 
 class PopularityGate(nn.Module):
@@ -176,13 +176,19 @@ class PopularityGate(nn.Module):
         self.popularity_I3 = torch.cat([self.popularity_I3, unseen_N3])
         self.trust_I1 = torch.cat([self.trust_I1, self.trust_I1.new_zeros(count, 1)])
 
-    def logit(self, id_IH, text_IH):
+    def logit(self, id_IH, text_IH, item_N=None):
         """(I, H): the gate before the sigmoid and before the trust in the item's own vector."""
-        return self.linear(torch.cat([self.norm(id_IH), self.norm(text_IH), self.popularity_I3], 1))
+        popularity_I3 = rows_of(self.popularity_I3, item_N)
+        return self.linear(torch.cat([self.norm(id_IH), self.norm(text_IH), popularity_I3], 1))
 
-    def forward(self, id_IH, text_IH):
-        """(I, H) in [0, 1)."""
-        return self.trust_I1 * torch.sigmoid(self.logit(id_IH, text_IH))
+    def forward(self, id_IH, text_IH, item_N=None):
+        """(I, H) in [0, 1), of all items or of those that ``item_N`` names."""
+        return rows_of(self.trust_I1, item_N) * torch.sigmoid(self.logit(id_IH, text_IH, item_N))
+
+
+def rows_of(table_I, item_N=None):
+    """The rows of a table that ``item_N`` names; the table itself where it names none."""
+    return table_I if item_N is None else F.embedding(item_N, table_I)
 
 
 @dataclass(frozen=True)

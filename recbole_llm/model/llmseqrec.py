@@ -143,10 +143,15 @@ class LLMSeqRec(VectorRecommender):
 
     # ------------------------------------------------------------------ items
 
-    def items(self):
-        """(I, H), or (I, 2 H) for ``dual``: the items fused as ``fusion`` says."""
-        self._kept["parts"] = parts = self.table.parts()
+    def items(self, item_N=None):
+        """(I, H), or (I, 2 H) for ``dual``: the items, or those that ``item_N`` names, fused as ``fusion`` says."""
+        self._kept["parts"] = parts = self.table.parts(item_N)
         return self.table(parts)
+
+    @property
+    def reads_other_items(self):
+        """Whether a training batch reads items that it does not name: those of similar users."""
+        return self.neighbours is not None
 
     def scored(self, item_IH):
         """The items as the score multiplies them: of length 1 for the cosine."""
@@ -223,7 +228,7 @@ class LLMSeqRec(VectorRecommender):
         if s.lambda_align > 0 or s.lambda_feat * ramp > 0:
             item_N = torch.unique(interaction[self.ITEM_SEQ])
             item_N = item_N[item_N > 0]
-            own_NH, text_NH = self.table.own.weight[item_N], self.table.text()[item_N].detach()
+            own_NH, text_NH = self.table.own(item_N), self.table.text(item_N).detach()
             if s.lambda_align > 0:
                 terms.append(
                     s.lambda_align * losses.alignment(own_NH, text_NH, temperature=s.align_temperature)

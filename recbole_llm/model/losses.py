@@ -85,14 +85,15 @@ def sampled_softmax(user_TH, item_IH, target_T, negative, log_q_I=None):
     return F.cross_entropy(logit, torch.zeros_like(target_T))
 
 
-def generalised_bce(user_TH, item_IH, target_T, negative, *, calibration):
+def generalised_bce(user_TH, item_IH, target_T, negative, *, calibration, n_items=None):
     """Binary cross-entropy calibrated for sampling (gBCE), with K negatives for the batch or for each row.
 
-    The positive's log-sigmoid is weighted by beta = a (t (1 - 1/a) + 1/a), eq. (12) of the paper, with a the share of
-    the other items that were drawn and t the ``calibration``; t = 0 is BCE.
+    The positive's log-sigmoid is weighted by beta = a (t (1 - 1/a) + 1/a), eq. (12) of the paper, with a the share
+    of the other items that were drawn and t the ``calibration``; t = 0 is BCE. ``n_items`` counts all items, padding
+    included, where ``item_IH`` has some of them only.
     """
     count = negative.shape[-1]
-    rate = count / (len(item_IH) - 2)
+    rate = count / ((n_items or len(item_IH)) - 2)
     beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
     positive_T = (user_TH * F.embedding(target_T, item_IH)).sum(1)
     lost_TK = F.logsigmoid(-negative_logits(user_TH, item_IH, target_T, negative))

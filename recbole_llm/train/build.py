@@ -74,8 +74,13 @@ def alike(model_name, config):
     if config["inner_multiplier"]:  # SASRec's names for the same sizes
         shared |= {"inner_size": config["inner_multiplier"] * config["hidden_size"], "loss_type": "CE"}
         shared |= {"hidden_dropout_prob": config["dropout"], "attn_dropout_prob": config["attention_dropout"]}
-    known = _config(get_model(model_name), config["dataset"])._known_keys()
-    return {key: value for key, value in shared.items() if key in known}
+    return known_to(model_name, config["dataset"], shared)
+
+
+def known_to(model_name, dataset, settings):
+    """Those of ``settings`` that a training of this model on this data set may be given."""
+    known = _config(get_model(model_name), dataset)._known_keys()
+    return {key: value for key, value in settings.items() if key in known}
 
 
 def _config(model_class, dataset, files=(), given=None):

@@ -24,7 +24,6 @@ from .resume import LAST, printable
 from .screen import Screen
 from .trainer import Evaluation, trainer_for
 
-
 VALIDATION = "validation.json"  # what ``validate`` leaves
 
 

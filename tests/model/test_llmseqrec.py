@@ -7,7 +7,7 @@ from carousel import N_ITEMS, house, token_vectors, write_carousel
 from recbole.model.sequential_recommender import SASRec
 
 from recbole_llm.errors import ArtifactError, SettingError
-from recbole_llm.model import losses
+from recbole_llm.model import base, losses
 from recbole_llm.model.layout import Layout
 from recbole_llm.text.artifact import AlignedVectors
 
@@ -322,3 +322,41 @@ def test_weight_decay_of_the_adaptors_is_their_own(folder):
     assert "weight_decay" not in groups[0] and groups[1]["weight_decay"] == 0.5
     assert len(groups[1]["params"]) == 4
     assert np.sum([len(group["params"]) for group in groups]) == len(list(house(folder).model.parameters()))
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [
+        {"loss": "ssm"},
+        {"loss": "gbce", "negatives": "row"},
+        {"loss": "ssm", "negatives": "batch"},
+        {"loss": "bce", "ctx_gate": True, "whiten": "none"},
+        {"loss": "ssm", "fusion": "nullspace"},
+        {"loss": "ssm", "lambda_align": 0.1, "text_trainable": True},
+        {"loss": "ssm", "train_rows": "prefix", "fusion": "dual"},
+    ],
+    ids=lambda s: " ".join(f"{k}={v}" for k, v in s.items()),
+)
+def test_a_sampled_loss_reads_the_items_of_its_batch_alone_and_is_the_same(folder, switch, monkeypatch):
+    world = house(folder, fields=("title", "colour"), n_negatives=3, window_overlap=2, **switch)
+    model, batch = world.model.train(), next(iter(world.train))
+    found = []
+    for most in (1e9, 0):
+        monkeypatch.setattr(base, "MOST", most)
+        model.zero_grad()
+        torch.manual_seed(0)
+        loss = model.calculate_loss(batch)
+        loss = sum(loss) if isinstance(loss, tuple) else loss
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+def test_the_items_that_a_batch_names_come_once_with_padding_first(folder, monkeypatch):
+    monkeypatch.setattr(base, "MOST", 1e9)
+    model = house(folder, loss="ssm").model
+    named = model._named(torch.tensor([[7, 3], [7, 0]]), torch.tensor([9, 3]), torch.tensor([4]))
+    assert [part.tolist() for part in named] == [[0, 3, 4, 7, 9], [[3, 1], [3, 0]], [4, 1], [2]]
+    monkeypatch.setattr(base, "MOST", 1.0)
+    assert model._named(torch.arange(N_ITEMS + 2))[0] is None, "as many as there are"
