@@ -186,6 +186,7 @@ def test_killed_at_any_point_it_gives_the_same_table(shop, tmp_path, in_this_pro
         "datasets": "carousel",
         "seeds": "1",
         "trials": "1",
+        "workers": "1",
         "out": str(tmp_path / "a"),
     }
     words = [f"--{key}={value}" for key, value in (given | {"data_path": str(shop), "epochs": "30"}).items()]
