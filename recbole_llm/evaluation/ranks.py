@@ -39,10 +39,9 @@ def ranks_of(scores_BI, row_P, target_P):
     return rank
 
 
-def masked(scores_BI, seen_row_S, seen_item_S, row_P, target_P):
-    """(B, I): a copy of the scores with seen items at -inf; a row's own target keeps its score, even if seen before."""
-    kept = scores_BI[row_P, target_P].clone()
-    scores_BI = scores_BI.clone()
+def hide_seen(scores_BI, seen_row_S, seen_item_S, row_P, target_P):
+    """The scores, changed in place: -inf for seen items, but for a row's own target, even if it was seen before."""
+    kept = scores_BI[row_P, target_P]
     scores_BI[seen_row_S, seen_item_S] = -torch.inf
     scores_BI[row_P, target_P] = kept
     return scores_BI

@@ -117,7 +117,7 @@ class VectorRecommender(SequentialRecommender):
         user_BH = self.forward(
             interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], *_times(interaction)
         )
-        return user_BH @ self.scored(self.current_items()).t()
+        return user_BH @ self.scored_items().t()
 
     def predict(self, interaction):
         """(B,): the score of the one given item of each row."""
@@ -125,6 +125,15 @@ class VectorRecommender(SequentialRecommender):
             interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], *_times(interaction)
         )
         return (user_BH * self.scored(self.current_items()[interaction[self.ITEM_ID]])).sum(1)
+
+    def scored_items(self):
+        """(I, H): the items as the score multiplies them; made once per evaluation, as ``current_items`` are."""
+        if self.training:
+            return self.scored(self.current_items())
+        if "scored" not in self._kept:
+            with torch.no_grad():
+                self._kept["scored"] = self.scored(self.current_items())
+        return self._kept["scored"]
 
     def current_items(self):
         """(I, H): ``items()``, made once per training batch and once per evaluation, until ``train()`` is called.

@@ -20,7 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..data.dataset import NEXT_ITEMS, ROW_END
 from ..errors import SettingError
-from ..evaluation.ranks import RankTable, masked, ranks_of
+from ..evaluation.ranks import RankTable, hide_seen, ranks_of
 from . import parallel
 from .collector import RankingCollector
 from .resume import BEST, ResumingTrainer
@@ -149,6 +149,7 @@ class RankingTrainer(ResumingTrainer):
         if load_best_model:
             self.load_best(model_file)
         parallel.share_batches(eval_data)
+        self.optimizer.zero_grad()  # the last step's gradients are as large as the weights
         live, self._eval_dataset = self.model, eval_data._dataset
         if self.averaged is not None and not load_best_model:
             self.model = self.averaged.module
@@ -194,7 +195,8 @@ class RankingTrainer(ResumingTrainer):
         else:  # ready-made rows, of which no more is known
             return interaction, scores, row, target
         row, target = row.to(scores.device), target.to(scores.device)
-        hidden = masked(scores, *(part.to(scores.device) for part in seen), row, target)
+        apart = scores if self._ranks is None else scores.clone()
+        hidden = hide_seen(apart, *(part.to(scores.device) for part in seen), row, target)
         chosen, other = (hidden, scores) if wants_mask else (scores, hidden)
         if self._ranks is not None:
             self._other_way.eval_batch_collect(other, interaction, row, target)
