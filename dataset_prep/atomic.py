@@ -4,6 +4,7 @@ https://recbole.io/docs/user_guide/data/atomic_files.html; ours are UTF-8 with L
 unique ids, and interactions stand grouped by user in chronological order.
 """
 
+import json
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
@@ -83,7 +84,7 @@ def write_atomic(directory, name, inter, item=None, user=None, types=None, recor
         for suffix, table in tables.items():
             file = renamed_in_reverse.enter_context(replacing(directory / f"{name}.{suffix}"))
             _write_table(file, table, types, f"{name}.{suffix}", cleaned)
-        _retire(directory, name)
+        _retire(directory)
     if record is not None:
         record.cleaned.update({column: count for column, count in cleaned.items() if count})
         for suffix, table in reversed(tables.items()):
@@ -164,9 +165,10 @@ def _cells(values, kind, where):
     return text_cells(values)
 
 
-def _retire(directory, name):
+def _retire(directory):
     """Take away an earlier preparation, just before the new files get their names; a foreign file stays."""
-    ours = (directory / PREP_FILE).exists()
-    (directory / PREP_FILE).unlink(missing_ok=True)
-    for suffix in NEEDED if ours else ():
-        (directory / f"{name}.{suffix}").unlink(missing_ok=True)
+    if (directory / PREP_FILE).exists():
+        written = json.loads((directory / PREP_FILE).read_text(encoding="utf-8"))["outputs"]
+        (directory / PREP_FILE).unlink()
+        for entry in written:
+            (directory / entry["file"]).unlink(missing_ok=True)

@@ -6,6 +6,7 @@ step and spares tuning a decay of the learning rate. Pavel Izmailov et al., 2018
 
 import ctypes
 import math
+import mmap
 import platform
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from . import parallel
 from .collector import RankingCollector
 from .resume import BEST, ResumingTrainer
 
-TIDY_EVERY = 4  # steps between two hand-backs of freed memory
+SLACK = 2**29  # bytes by which the process may grow over what it had after the last hand-back of freed memory
 LARGE = 2**22  # bytes; a larger block goes back to the system as soon as it is freed
 FUSED = (
     torch.optim.Adam,
@@ -62,7 +63,7 @@ class RankingTrainer(ResumingTrainer):
         if config["average_decay"]:
             self.averaged = AveragedModel(model, multi_avg_fn=moving_average(config["average_decay"]))
             self.optimizer.register_step_post_hook(lambda *_: self.averaged.update_parameters(self.model))
-        self.steps, self.train_data = 0, None
+        self.steps, self.train_data, self._lean = 0, None, 0
         self.optimizer.register_step_pre_hook(self._set_pace)
         self.optimizer.register_step_pre_hook(lambda *_: parallel.sum_gradients(self.model.parameters()))
         self.optimizer.register_step_post_hook(self._tidy)
@@ -112,8 +113,9 @@ class RankingTrainer(ResumingTrainer):
             group["lr"] = self.learning_rate * pace
 
     def _tidy(self, *_):
-        if self.steps % TIDY_EVERY == 0:
+        if resident() > self._lean + SLACK:
             return_free_memory()
+            self._lean = resident()
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         windows = getattr(train_data._dataset, "windows", None)
@@ -264,11 +266,20 @@ def return_large_blocks_at_once():
         ctypes.CDLL("libc.so.6").mallopt(mmap_threshold, LARGE)
 
 
+def resident():
+    """Bytes of memory that the process holds; 0 where the system does not say so in ``/proc``."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+    except OSError:
+        return 0
+
+
 def return_free_memory():
     """Hand freed memory back to the system where the C library is glibc; elsewhere do nothing.
 
     The tensors of a step have other sizes every step; glibc keeps the gaps: ml-1m's process grew to
-    5.5 GiB within nine epochs with no tensor left behind.
+    5.5 GiB within nine epochs with no tensor left behind. To hand them back at every step costs a sixth of it, for
+    all that is taken anew must be cleared by the system.
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL("libc.so.6").malloc_trim(0)
