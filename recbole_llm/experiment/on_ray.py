@@ -6,8 +6,8 @@ All nodes need this package and see the folders of data, artifacts and results u
 from ..errors import SettingError
 
 
-def run_on_cluster(cells, home, address, cores=2):
-    """Yield each cell as it ends, with what went wrong or None; a training is given ``cores`` cores of a node."""
+def run_on_cluster(cells, home, address):
+    """Yield each cell as it ends, with what went wrong or None; a training is given one core of a node."""
     import ray
 
     from .study import run_in_process
@@ -18,8 +18,8 @@ def run_on_cluster(cells, home, address, cores=2):
         raise SettingError(
             f"no Ray cluster answers at ray_address {address}; start one with `ray start --head`"
         ) from error
-    task = ray.remote(num_cpus=cores, max_retries=0)(run_in_process)
-    running = {task.remote(str(home.resolve() / cell.name), cores): cell for cell in cells}
+    task = ray.remote(num_cpus=1, max_retries=0)(run_in_process)
+    running = {task.remote(str(home.resolve() / cell.name), 1): cell for cell in cells}
     while running:
         (ended,), _ = ray.wait(list(running), num_returns=1)
         cell = running.pop(ended)

@@ -217,7 +217,7 @@ def as_html(text, drawn):
 
 
 def _html_table(block):
-    lines = [line.strip("| ").split(" | ") for line in block.split("\n")]
+    lines = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in block.split("\n")]
     rows = [lines[0], *lines[2:]]
     cells = [
         "<tr>" + "".join(f"<{tag}>{_inline(cell.strip())}</{tag}>" for cell in row) + "</tr>"

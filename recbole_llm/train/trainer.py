@@ -26,7 +26,9 @@ from . import parallel
 from .collector import RankingCollector
 from .resume import BEST, ResumingTrainer
 
-SLACK = 2**29  # bytes by which the process may grow over what it had after the last hand-back of freed memory
+SLACK = (
+    3 * 2**28
+)  # bytes by which the process may grow over what it had after the last hand-back of freed memory
 LARGE = 2**22  # bytes; a larger block goes back to the system as soon as it is freed
 FUSED = (
     torch.optim.Adam,

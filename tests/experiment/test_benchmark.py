@@ -72,6 +72,7 @@ def test_the_page_and_its_tables_say_the_same(finished):
     assert len(rows) == 2 * 2 * 2 * 2  # models, seeds, conventions, metrics
     chosen = (rows["model"] == "LLMSeqRec") & (rows["history"] == "masked") & (rows["metric"] == "ndcg@10")
     mean = f"{rows['value'][chosen].mean():.4f}"
+    assert "<tr><th></th><th>NDCG@10 masked</th>" in page
     assert mean in text and mean in page and page.count("data:image/png;base64,") == 2
     ranks = [pd.read_parquet(finished / f"carousel/LLMSeqRec/seed-{seed}/ranks.parquet") for seed in (1, 2)]
     assert [len(frame) for frame in ranks] == [40, 40]

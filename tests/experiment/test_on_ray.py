@@ -1,0 +1,37 @@
+"""A benchmark on a Ray cluster of two nodes finds what it finds here."""
+
+import pandas as pd
+import pytest
+import ray
+from carousel import write_carousel
+from ray.cluster_utils import Cluster
+
+from recbole_llm.experiment import benchmark
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray cluster of two nodes on this machine, with one processor each."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def test_two_nodes_find_what_one_machine_finds(cluster, tmp_path):
+    shop = write_carousel(tmp_path, n_items=40)
+    given = {
+        "models": "Pop,ItemKNN",
+        "datasets": "carousel",
+        "seeds": "1,2",
+        "trials": "2",
+        "data_path": str(shop),
+    }
+    for name, address in (("here", None), ("there", cluster.address)):
+        benchmark.run(benchmark.plan_from(given), tmp_path / name, ray_address=address)
+    tables = [pd.read_csv(tmp_path / name / "benchmark.csv") for name in ("here", "there")]
+    assert len(tables[0]) == 2 * 2 * 4
+    pd.testing.assert_frame_equal(*tables)
