@@ -99,17 +99,15 @@ def run(plan, home, workers=2, ray_address=None):
     """Search, train and test all of ``plan`` in the folder ``home``, then write its page; returns the page's path."""
     home = Path(home)
     _refuse_unknown(plan)
-    fixed = {(one.name, data): _settings(one, data, plan) for one in plan.entries for data in plan.datasets}
-    searches = [cell for key in fixed for cell in _trials(*key, fixed[key], plan)]
-    study.complete(searches, home, workers, ray_address)
+    planned = [(one, data, _settings(one, data, plan)) for data in plan.datasets for one in plan.entries]
+    searches = [_trials(*each, plan) for each in planned]
+    study.complete([cell for trials in searches for cell in trials], home, workers, ray_address)
     finals = []
-    for (name, data), settings in fixed.items():
-        chosen = best_of([cell for cell in searches if cell.name.startswith(f"{data}/{name}/")], home)
-        if chosen is not None:
-            settings = settings | chosen
-        elif plan.entries[[one.name for one in plan.entries].index(name)].space and plan.trials > 1:
-            continue  # every trial failed; the page says so
-        finals += [study.Cell(f"{data}/{name}/seed-{seed}", settings | {"seed": seed}) for seed in plan.seeds]
+    for (one, data, settings), trials in zip(planned, searches, strict=True):
+        chosen = best_of(trials, home)
+        if chosen is not None:  # where every trial failed nothing is tested, and the page says so
+            tuned = settings | chosen
+            finals += [study.Cell(f"{data}/{one.name}/seed-{n}", tuned | {"seed": n}) for n in plan.seeds]
     study.complete(finals, home, workers, ray_address)
     found = results.collect(home, plan.datasets, [one.name for one in plan.entries], plan.seeds)
     return page.write(home, found, plan)
@@ -135,24 +133,30 @@ def _settings(one, dataset, plan):
     settings |= {"model": one.model, "baseline": "None"} | one.keys | shared
     example = {key: value for drawn in draws(one.space, 2, 0) for key, value in drawn.items()}
     config = configure(one.model, settings | example)
+    if set(config["eval_args"]["mode"].values()) != {"full"} or config["saved"] is False:
+        raise SettingError(
+            "a benchmark compares the ranks of all items: set eval_args' mode to full and leave saved True"
+        )
     if getattr(get_model(one.model), "reads_text", lambda config: False)(config):
         embed([f"--{key}={value}" for key, value in settings.items()])  # once, not in every training at once
     return settings
 
 
-def _trials(name, dataset, settings, plan):
+def _trials(one, dataset, settings, plan):
     """The cells of an entry's search; none where there is nothing to choose."""
-    space = next(one.space for one in plan.entries if one.name == name)
-    if not space or plan.trials == 1:
+    if not one.space or plan.trials == 1:
         return []
+    fixed = settings | {"seed": plan.seeds[0]}
     return [
-        study.Cell(f"{dataset}/{name}/trial-{n}", settings | drawn | {"seed": plan.seeds[0]}, tested=False)
-        for n, drawn in enumerate(draws(space, plan.trials, plan.seeds[0]))
+        study.Cell(f"{dataset}/{one.name}/trial-{n}", fixed | drawn, tested=False)
+        for n, drawn in enumerate(draws(one.space, plan.trials, plan.seeds[0]))
     ]
 
 
 def best_of(trials, home):
-    """What the best trial on validation has beyond the first one; None where no trial was finished."""
+    """What the best trial on validation has beyond the first one; None where there are trials and none was finished."""
+    if not trials:
+        return {}
     done = [cell for cell in trials if (home / cell.name / VALIDATION).is_file()]
     if not done:
         return None

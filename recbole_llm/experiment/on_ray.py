@@ -3,7 +3,7 @@
 All nodes need this package and see the folders of data, artifacts and results under the same paths.
 """
 
-from ..errors import SettingError
+from ..train.on_ray import connect
 
 
 def run_on_cluster(cells, home, address):
@@ -12,12 +12,7 @@ def run_on_cluster(cells, home, address):
 
     from .study import run_in_process
 
-    try:
-        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
-    except ConnectionError as error:
-        raise SettingError(
-            f"no Ray cluster answers at ray_address {address}; start one with `ray start --head`"
-        ) from error
+    connect(address, log_to_driver=False)
     task = ray.remote(num_cpus=1, max_retries=0)(run_in_process)
     running = {task.remote(str(home.resolve() / cell.name), 1): cell for cell in cells}
     while running:

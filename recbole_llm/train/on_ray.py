@@ -8,12 +8,23 @@ from pathlib import Path
 from ..errors import SettingError
 
 
+def connect(address, log_to_driver):
+    """Join the Ray cluster at ``address``; an error in one sentence where there is none."""
+    import ray
+
+    try:
+        ray.init(address=address, ignore_reinit_error=True, log_to_driver=log_to_driver)
+    except ConnectionError as error:
+        raise SettingError(
+            f"no Ray cluster answers at ray_address {address}; start one with `ray start --head`"
+        ) from error
+
+
 def launch(work, given, count, address):
     """Run ``work(given)`` in ``count`` processes of the Ray cluster at ``address`` (``auto``: the one of this machine).
 
     Returns what the first process returns, a path; an error of a process is raised here as it was.
     """
-    import ray
     import torch
     from ray.train import RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -21,12 +32,7 @@ def launch(work, given, count, address):
     def loop():
         return str(work(given))
 
-    try:
-        ray.init(address=address, ignore_reinit_error=True, log_to_driver=True)
-    except ConnectionError as error:
-        raise SettingError(
-            f"no Ray cluster answers at ray_address {address}; start one with `ray start --head`"
-        ) from error
+    connect(address, log_to_driver=True)
     cuda = torch.cuda.is_available()
     home = Path(given.get("run_path", "runs")).resolve() / "ray"
     trainer = TorchTrainer(

@@ -133,7 +133,16 @@ def test_plans_that_cannot_be_are_refused_in_a_sentence(shop, changes, message):
 
 
 def test_an_unknown_key_or_metric_is_refused_before_anything_is_trained(shop, tmp_path):
-    for changes, message in (({"epohcs": "3"}, "did you mean `epochs`"), ({"metrics": "['NDGC']"}, "NDGC")):
+    refused = [
+        ({"epohcs": "3"}, "did you mean `epochs`"),
+        ({"metrics": "['NDGC']"}, "NDGC"),
+        ({"saved": "False"}, "a benchmark compares the ranks of all items"),
+        (
+            {"eval_args": "{'split': {'LS': 'valid_and_test'}, 'order': 'TO', 'mode': 'uni100'}"},
+            "mode to full",
+        ),
+    ]
+    for changes, message in refused:
         with pytest.raises(SettingError, match=message):
             benchmark.run(plan_on(shop, **changes), tmp_path, workers=1)
     assert not list(tmp_path.rglob(study.ASKED))
