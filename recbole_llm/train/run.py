@@ -145,8 +145,8 @@ def validate(given):
         "score": float(trainer.best_valid_score),
         "epoch": best["epoch"],
     }
-    shutil.rmtree(folder / "checkpoint")
     report.write_json(folder / VALIDATION, found | {"epochs": len(trainer.curve)} | costs(trainer))
+    shutil.rmtree(folder / "checkpoint")
     return folder
 
 
