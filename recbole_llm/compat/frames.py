@@ -26,7 +26,7 @@ def read_csv(*args, **options):
     """
     if options.get("engine") == "python" and len(options.get("delimiter") or "") == 1:
         # the C parser reads the same values in a seventh of the time; Python's is for longer delimiters
-        options |= {"engine": "c", "float_precision": "round_trip"}
+        options |= {"engine": "c"}
     frame = pd.read_csv(*args, **options)
     for column in frame.select_dtypes("str"):
         frame[column] = frame[column].astype(object)

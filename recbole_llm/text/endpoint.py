@@ -118,9 +118,10 @@ class EndpointEncoder:
                     return answer.read()
             except urllib.error.HTTPError as error:
                 trouble = f"HTTP {error.code}"
-                if error.code != 429 and error.code < 500:
-                    raise BackendError(self._refused(error)) from None
-                wait = _retry_after(error.headers.get("Retry-After"), wait)
+                with error:  # it holds the connection
+                    if error.code != 429 and error.code < 500:
+                        raise BackendError(self._refused(error)) from None
+                    wait = _retry_after(error.headers.get("Retry-After"), wait)
             except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
                 trouble = f"{type(error).__name__}: {getattr(error, 'reason', error)}"
             if attempt < ATTEMPTS:
