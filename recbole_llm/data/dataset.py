@@ -19,9 +19,8 @@ from recbole.utils import ModelType
 
 from ..compat.patching import rebind
 from ..errors import DataError
-from .windows import Windows
+from .parts import ROW_END, Parts, first_of_block, taken
 
-ROW_END = "history_end"  # column of a row: the place of its target among the sorted interactions
 NEXT_ITEMS = "next_item_list"  # column of a dense batch: the target of every position, 0 where there is none
 ELAPSED = "elapsed_list"  # column: whole time units since the first event of the row's history
 NEXT_ELAPSED = (
@@ -29,7 +28,7 @@ NEXT_ELAPSED = (
 )
 
 
-class OffsetDataset(SequentialDataset):
+class OffsetDataset(Parts):
     """A sequential data set of rows ``(end, length)`` over the interactions sorted by user and time.
 
     Attributes
@@ -37,14 +36,10 @@ class OffsetDataset(SequentialDataset):
     events : Interaction
         The N interactions, sorted; every column of the ``.inter`` file that was loaded.
     event_times : LongTensor, (N,)
-        The exact time of each event, counted from the user's first; in the unit of the file, rounded to integers.
+        The exact time of each event, in the unit of the file, rounded to integers.
     user_start : LongTensor, (N,)
         The place of the first event of each event's user.
-    windows : Windows or None
-        Set on the training part by ``train_rows: dense``: then a row is a window and has a target at every position.
     """
-
-    windows = None
 
     def _change_feat_format(self):
         if self.config["benchmark_filename"] is None:
@@ -54,10 +49,8 @@ class OffsetDataset(SequentialDataset):
                 [self.uid_field, self.time_field], ignore_index=True
             )
             times = self.inter_feat[self.time_field].to_numpy(np.float64)
-            users = self.inter_feat[self.uid_field].to_numpy()
-            start = _first_of_block(users)
-            self.user_start = torch.from_numpy(start)
-            self.event_times = torch.from_numpy(np.rint(times - times[start]).astype(np.int64))
+            self.user_start = torch.from_numpy(first_of_block(self.inter_feat[self.uid_field].to_numpy()))
+            self.event_times = torch.from_numpy(np.rint(times).astype(np.int64))
         super()._change_feat_format()
 
     def data_augmentation(self):
@@ -71,46 +64,9 @@ class OffsetDataset(SequentialDataset):
                 f"{self.user_num - 1:,} users; a row needs one to read and one to predict"
             )
         length = (target - self.user_start[target]).clamp(max=self.max_item_list_len)
-        rows = _taken(self.events, target)
+        rows = taken(self.events, target)
         rows.update(Interaction({self.item_list_length_field: length, ROW_END: target}))
         self.inter_feat = rows
-
-    def build(self):
-        """The parts of the split; the first (training) holds windows where ``train_rows`` is ``dense``."""
-        parts = super().build()
-        if self.config["valid_users"] and len(parts) == 3:
-            parts[1].inter_feat = self._some_users(parts[1].inter_feat, self.config["valid_users"])
-        if self.config["train_rows"] == "dense":
-            parts[0].windows = Windows.over(
-                parts[0].inter_feat[ROW_END].numpy(),
-                self.user_start.numpy(),
-                self.max_item_list_len,
-                shifted=bool(self.config["window_shift"]),
-                seed=self.config["seed"],
-                overlap=self.config["window_overlap"] or 0,
-            )
-        return parts
-
-    def leave_one_out(self, group_by, leave_one_mode):
-        """RecBole's split, row for row, without a loop over the rows."""
-        held_out = {"valid_and_test": 2, "valid_only": 1, "test_only": 1}.get(leave_one_mode)
-        if group_by is None or held_out is None:
-            return super().leave_one_out(group_by, leave_one_mode)  # which says what is wrong
-        row, from_end, size = _grouped(self.inter_feat[group_by].numpy())
-        held_out = np.minimum(held_out, size - 1)  # nobody's only row is held out
-        last = row[(from_end == 0) & (held_out > 0)]
-        last_but_one, none = row[(from_end == 1) & (held_out > 1)], row[:0]
-        self._drop_unused_col()
-        parts = [row[from_end >= held_out], last_but_one, last]
-        if leave_one_mode == "valid_only":
-            parts = [parts[0], last, none]
-        return [self.copy(_taken(self.inter_feat, torch.from_numpy(rows))) for rows in parts]
-
-    def _some_users(self, rows, count):
-        """The rows of ``count`` users, drawn once by the seed; all rows where there are no more users."""
-        users = torch.unique(rows[self.uid_field])
-        order = torch.randperm(len(users), generator=torch.Generator().manual_seed(self.config["seed"]))
-        return _taken(rows, torch.isin(rows[self.uid_field], users[order[:count]]))
 
     def __len__(self):
         return len(self.inter_feat) if self.windows is None else len(self.windows)
@@ -119,7 +75,7 @@ class OffsetDataset(SequentialDataset):
         if getattr(self, "events", None) is None:  # benchmark files bring ready-made rows
             return super().__getitem__(index, join)
         if self.windows is None:
-            rows = _taken(self.inter_feat, index)
+            rows = taken(self.inter_feat, index)
         else:
             rows, context_B = self._window_rows(index)
         end_B, length_B = rows[ROW_END], rows[self.item_list_length_field]
@@ -143,7 +99,7 @@ class OffsetDataset(SequentialDataset):
     def _window_rows(self, index):
         """The last row of each window of ``index``, and how many events at its start are no more than context."""
         end_B, length_B, context_B = (torch.from_numpy(part) for part in self.windows.rows(index))
-        rows = _taken(self.events, end_B)
+        rows = taken(self.events, end_B)
         rows.update(Interaction({self.item_list_length_field: length_B, ROW_END: end_B}))
         return rows, context_B
 
@@ -181,7 +137,7 @@ class OffsetDataset(SequentialDataset):
         ends = self.inter_feat[ROW_END]
         first = ends[self.inter_feat[self.item_list_length_field] == 1] - 1
         return self._create_sparse_matrix(
-            _taken(self.events, torch.cat([ends, first])), self.uid_field, self.iid_field, form, value_field
+            taken(self.events, torch.cat([ends, first])), self.uid_field, self.iid_field, form, value_field
         )
 
 
@@ -217,24 +173,3 @@ def _with_offsets(original):
         return type(f"Offset{theirs.__name__}", (OffsetDataset, theirs), {})(config)
 
     return create_dataset
-
-
-def _taken(interaction, rows):
-    """The rows of an ``Interaction`` that ``rows`` names; RecBole's own brackets make a list of numbers of it first."""
-    return Interaction({field: column[rows] for field, column in interaction.interaction.items()})
-
-
-def _grouped(keys):
-    """The places of ``keys``, key by key as they first occur; how far each is from its key's end; its key's count."""
-    _, first, number, count = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
-    place = np.argsort(first[number], kind="stable")
-    size = count[number[place]]
-    start = np.flatnonzero(np.r_[True, number[place][1:] != number[place][:-1]])
-    from_start = np.arange(len(place)) - np.repeat(start, size[start])
-    return place, size - 1 - from_start, size
-
-
-def _first_of_block(sorted_keys):
-    """(N,) int64: for every place the first place that has the same key."""
-    is_first = np.r_[True, sorted_keys[1:] != sorted_keys[:-1]]
-    return np.maximum.accumulate(np.where(is_first, np.arange(len(sorted_keys)), 0))

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..errors import SettingError
-from ..text.artifact import AlignedVectors, build_artifact, import_vectors
+from ..errors import ArtifactError, BackendError, SettingError
+from ..text.artifact import AlignedVectors, build_artifact, find_artifact, import_vectors
 from ..text.encoder import make_encoder
 from ..text.templates import REVIEWS, field_template, read_columns, review_texts
 from .dataset import ROW_END
@@ -26,31 +26,17 @@ def attach_text_vectors(config, dataset, device="cpu"):
     ArtifactError
         If an item has no vector and ``text_missing`` is ``error``.
     """
-    ready_made, fields = config["text_vectors"] or {}, config["text_fields"] or []
-    fields = [fields] if isinstance(fields, str) else list(fields)
+    ready_made, fields = config["text_vectors"] or {}, _fields(config)
     if not fields and not ready_made:
         raise SettingError(
             "text_fields names no column and text_vectors no file; name one, or use fusion: id_only"
         )
-    root = Path(config["artifact_path"]) / config["dataset"]
-    dtype, show = config["text_dtype"], bool(config["show_progress"])
+    root, dtype = Path(config["artifact_path"]) / config["dataset"], config["text_dtype"]
     made = {field: import_vectors(root, field, path, dtype=dtype) for field, path in ready_made.items()}
-    if fields:
-        encoder = make_encoder(
-            config["text_encoder"],
-            pooling=config["text_pooling"],
-            revision=config["text_revision"],
-            trust_remote_code=bool(config["trust_remote_code"]),
-            device=device,
-            batch_size=config["text_batch_size"],
-            max_tokens=None if config["text_endpoint"] else config["text_max_tokens"],
-            endpoint=config["text_endpoint"],
-            compute_dtype=config["text_compute_dtype"],
+    for field, texts, encoder, template in _asked(config, dataset, fields, device):
+        made[field] = build_artifact(
+            root, field, texts, encoder, template, dtype, bool(config["show_progress"])
         )
-        table = read_columns(Path(config["data_path"]) / f"{config['dataset']}.item")
-        for field in fields:
-            template, texts = _texts(config, dataset, table, field)
-            made[field] = build_artifact(root, field, texts, encoder, template, dtype, show)
     tokens = dataset.field2id_token[dataset.iid_field]
     dataset.text_vectors = {
         name: art.align(tokens, missing=config["text_missing"]) for name, art in made.items()
@@ -59,6 +45,46 @@ def attach_text_vectors(config, dataset, device="cpu"):
     if config["text_control"]:
         _take_the_sense_out(dataset, config["text_control"], config["seed"])
     return {name: art.manifest for name, art in made.items()}
+
+
+def found_text_vectors(config, dataset):
+    """The ``AlignedVectors`` of ``text_fields`` by field, of those that were made before; nothing is encoded."""
+    root, found = Path(config["artifact_path"] or "artifacts") / config["dataset"], {}
+    try:
+        for field, texts, encoder, template in _asked(config, dataset, _fields(config), "cpu"):
+            artifact = find_artifact(root, field, texts, encoder, template, config["text_dtype"])
+            if artifact is not None:
+                tokens = dataset.field2id_token[dataset.iid_field]
+                found[field] = artifact.align(tokens, missing="mask")
+    except (ArtifactError, BackendError, SettingError):  # no such column or encoder here: then none were made
+        return found
+    return found
+
+
+def _fields(config):
+    fields = config["text_fields"] or []
+    return [fields] if isinstance(fields, str) else list(fields)
+
+
+def _asked(config, dataset, fields, device):
+    """(field, texts, encoder, template) of each field."""
+    if not fields:
+        return
+    encoder = make_encoder(
+        config["text_encoder"],
+        pooling=config["text_pooling"],
+        revision=config["text_revision"],
+        trust_remote_code=bool(config["trust_remote_code"]),
+        device=device,
+        batch_size=config["text_batch_size"],
+        max_tokens=None if config["text_endpoint"] else config["text_max_tokens"],
+        endpoint=config["text_endpoint"],
+        compute_dtype=config["text_compute_dtype"],
+    )
+    table = read_columns(Path(config["data_path"]) / f"{config['dataset']}.item")
+    for field in fields:
+        template, texts = _texts(config, dataset, table, field)
+        yield field, texts, encoder, template
 
 
 def _take_the_sense_out(dataset, control, seed):

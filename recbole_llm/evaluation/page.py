@@ -1,10 +1,11 @@
 """The page of a run's report: what was reached, beside what, how, and how to get it again; Markdown."""
 
+from . import beyond, leaks
 from .making import files, reproduction, settings, texts, training
 from .markdown import pretty, signed, table
 from .outcomes import CONVENTIONS, ONLY, RANK_COLUMN, baselines, capital, validated, validation_of
 from .ranks import metrics_from
-from .slices import by_history, by_item, own_vectors
+from .slices import by_history, by_item, by_shortened, made_new, own_vectors
 
 HIGHER_IS_BETTER = {"recall", "ndcg", "mrr", "hit", "map", "precision", "auc", "gauc"}
 SPLITS = {
@@ -17,16 +18,21 @@ SPLITS = {
 def page(folder, outcomes, tests, manifest, kept):
     """The text of ``report.md``."""
     first = outcomes[0]
+    rivals = [first, *baselines(outcomes)]
     sections = [
         f"# {first.name} on {first.settings['dataset']}",
         headline(first, tests),
         f"## Results on the test part\n\n{results(outcomes)}",
         significance(first, tests),
         f"## Protocol\n\n{protocol(outcomes)}",
+        leaks.section(first),
         f"## Training\n\n![Learning curve](learning_curve.png)\n\n{training(outcomes)}",
-        by_item([first, *baselines(outcomes)]),
-        by_history([first, *baselines(outcomes)]),
+        by_item(rivals),
+        made_new(rivals),
+        by_history(rivals),
+        by_shortened(rivals),
         own_vectors(first),
+        beyond.section(rivals),
         texts(first),
         f"## Settings\n\n{settings(outcomes)}",
         f"## To get these numbers again\n\n{reproduction(folder, manifest)}",
@@ -139,9 +145,10 @@ def protocol(outcomes):
     if kind == "LS":
         how = f"leave-one-out. Of each user's events in order of time, {SPLITS[value]}"
     elif kind == "RS":
-        how = (
-            f"parts {':'.join(map(str, value))}, {'in order of time' if order == 'TO' else 'drawn at random'}"
-        )
+        grouped = chosen["eval_args"].get("group_by") not in (None, "none")
+        whose = "each user's events" if grouped else "all events"
+        when = "in order of time" if order == "TO" else "drawn at random"
+        how = f"{whose}, {when}, in parts of {' : '.join(map(str, value))}"
     else:
         how = "ready-made files for training, validation and test"
     mode = mode.get("test") if isinstance(mode, dict) else mode

@@ -12,8 +12,10 @@ import pandas as pd
 import torch
 
 from ..errors import DataError
+from .beyond import head_of
 
-COLUMNS = ("user", "item", "rank", "rank_masked", "train_count", "history_length")
+COLUMNS = ("user", "item", "rank", "rank_masked", "train_count", "head", "history_length")
+BEST = 10  # items of a row that are kept
 
 
 def ranks_of(scores_BI, row_P, target_P):
@@ -47,21 +49,45 @@ def hide_seen(scores_BI, seen_row_S, seen_item_S, row_P, target_P):
     return scores_BI
 
 
+def ranks_among(scores_BI, among_I, row_P, target_P):
+    """(P,) int64: the place of each target among the items ``among_I``, (I,) bool; 0 where it is none of them."""
+    rank_P = torch.zeros_like(row_P)
+    inside_P = among_I[target_P]
+    if inside_P.any():
+        place_I = torch.cumsum(among_I, 0) - 1
+        rank_P[inside_P] = ranks_of(scores_BI[:, among_I], row_P[inside_P], place_I[target_P[inside_P]])
+    return rank_P
+
+
 class RankTable:
-    """Collects ranks batch by batch during one evaluation."""
+    """Collects ranks, and the best items of every row, batch by batch during one evaluation."""
 
     def __init__(self):
-        self.batches = []
+        self.batches, self.best = [], []
 
-    def add(self, row, user, item, rank, rank_masked, history_length):
+    def add(self, row, user, item, rank, rank_masked, history_length, rank_cold=None):
         """Append (P,) tensors: what the targets are ordered by, internal ids, ranks and history lengths."""
-        columns = (row, user, item, rank, rank_masked, history_length)
+        columns = [row, user, item, rank, rank_masked, history_length]
+        columns += [] if rank_cold is None else [rank_cold]
         self.batches.append(torch.stack([column.cpu() for column in columns]).numpy())
 
+    def add_best(self, scores_BI):
+        """Append the (B, BEST) best items of every row."""
+        best = scores_BI.topk(min(BEST, scores_BI.shape[1] - 1)).indices
+        self.best.append(best.to("cpu", torch.int32).numpy())
+
+    def lists(self):
+        """(rows, BEST) int32: the best items of every row, in the order of evaluation."""
+        return np.concatenate(self.best)
+
     def frame(self, dataset, train_counts):
-        """The table with external tokens, in the order of the data set's rows; columns as in ``COLUMNS``."""
+        """The table with external tokens, in the order of the data set's rows; columns as in ``COLUMNS``.
+
+        Where ``cold_share`` made items new, ``rank_cold`` is the place among these alone, history masked, and 0 where
+        the target is not new.
+        """
         found = np.concatenate(self.batches, 1)
-        _, user, item, rank, rank_masked, length = found[:, found[0].argsort(kind="stable")]
+        _, user, item, rank, rank_masked, length, *cold = found[:, found[0].argsort(kind="stable")]
         return pd.DataFrame(
             {
                 "user": dataset.id2token(dataset.uid_field, user),
@@ -69,7 +95,9 @@ class RankTable:
                 "rank": rank,
                 "rank_masked": rank_masked,
                 "train_count": np.asarray(train_counts)[item],
+                "head": head_of(train_counts)[item],
                 "history_length": length,
+                **({"rank_cold": cold[0]} if cold else {}),
             }
         )
 

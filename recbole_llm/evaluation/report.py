@@ -9,6 +9,7 @@ from .curve import learning_curve
 from .manifest import write_bytes, write_json
 from .outcomes import CONVENTIONS, ONLY, RANK_COLUMN, baselines
 from .page import page
+from .ranks import metrics_from
 from .significance import RESAMPLES, compare
 
 
@@ -65,7 +66,14 @@ def metrics_of(outcomes, tests):
             "seconds": outcome.seconds,
             "parameters": outcome.parameters,
             "peak_memory_gib": outcome.peak_memory_gib,
+            "beyond_accuracy": outcome.beyond,
+            "shortened": {k: _both_ways(ranks) for k, ranks in outcome.shortened.items()},
+            "leaks": asdict(outcome.leaks) if outcome.leaks else None,
         }
         for outcome in outcomes
     ]
     return {"outcomes": rows, "differences": tests}
+
+
+def _both_ways(ranks):
+    return {kind: metrics_from(ranks[column], [10]) for kind, column in RANK_COLUMN.items()}

@@ -1,6 +1,7 @@
 """Metrics by slices of the test targets: by how often the item was seen in training, by how long the history is.
 
-Every target stands in one bucket, so the buckets' means, weighed by their sizes, are the mean of all.
+Every target stands in one bucket, so the buckets' means, weighed by their sizes, are the mean of all. A model is given
+as its name and the frames of its ranks: one of a run, one per seed of a benchmark.
 """
 
 import numpy as np
@@ -12,6 +13,8 @@ from .ranks import metrics_from
 TRAIN_COUNTS = (0, 5, 10, 20, 50)  # the highest value of each bucket; what is higher has a bucket of its own
 HISTORY_LENGTHS = (5, 10, 20, 50)
 FEWEST = 30  # targets, below which a mean says nothing
+METRICS = {"ndcg@10": "NDCG@10", "recall@10": "Recall@10"}
+MASKED = f"{CONVENTIONS['masked']}, from the ranks; fewer than {FEWEST} targets are too few"
 
 
 def buckets(values, tops):
@@ -24,16 +27,95 @@ def buckets(values, tops):
     yield f"> {low - 1}", values >= low
 
 
+def item_slices(ranks):
+    """``(name, mask)`` by how often a target's item was seen; then by head and long tail."""
+    yield from buckets(ranks["train_count"], TRAIN_COUNTS)
+    yield "most popular fifth of items", ranks["head"].to_numpy()
+    yield "all other items", ~ranks["head"].to_numpy()
+
+
+def history_slices(ranks):
+    """``(name, mask)`` by how many events the model read."""
+    yield from buckets(ranks["history_length"], HISTORY_LENGTHS)
+
+
+def sliced(first, slices, models, column="rank_masked", metrics=("ndcg@10", "recall@10")):
+    """A table with a row per slice and a column per model and metric, the mean over a model's frames.
+
+    Parameters
+    ----------
+    first : str
+        What the first column is called.
+    slices : function of a frame
+        Yields ``(name, mask)``.
+    models : sequence of (str, list of DataFrame)
+    """
+    parts = [[list(slices(frame)) for frame in frames] for _, frames in models]
+    rows = []
+    for place, (name, mask) in enumerate(parts[0][0]):
+        row = [name, f"{mask.sum():,}"]
+        for (_, frames), of_frames in zip(models, parts, strict=True):
+            groups = [frame[of[place][1]] for frame, of in zip(frames, of_frames, strict=True)]
+            row += _means([group[column] for group in groups], metrics)
+        rows.append(row)
+    several = len(metrics) > 1
+    head = [f"{name} {METRICS[metric]}" if several else name for name, _ in models for metric in metrics]
+    return table([first, "targets", *head], rows)
+
+
+def _means(ranks, metrics):
+    if min(map(len, ranks)) < FEWEST:
+        return ["too few"] * len(metrics)
+    found = [metrics_from(of_frame, [10]) for of_frame in ranks]
+    return [f"{np.mean([values[metric] for values in found]):.4f}" for metric in metrics]
+
+
 def by_item(outcomes):
     """The section on rare and new items; empty where no outcome has ranks."""
     said = "Test targets by how often their item stands in the training part"
-    return _section("Rare and new items", said, "times in training", outcomes, "train_count", TRAIN_COUNTS)
+    return _section("Rare and new items", said, "times in training", outcomes, item_slices)
 
 
 def by_history(outcomes):
     """The section on short and long histories, which are cut at ``MAX_ITEM_LIST_LENGTH``; empty without ranks."""
     said = "Test targets by how many events the model read before them"
-    return _section("Short and long histories", said, "events", outcomes, "history_length", HISTORY_LENGTHS)
+    return _section("Short and long histories", said, "events", outcomes, history_slices)
+
+
+def made_new(outcomes):
+    """The section on the items that ``cold_share`` made new; empty where there are none."""
+    models = [(name, frames) for name, frames in _ranked(outcomes) if "rank_cold" in frames[0]]
+    if not models:
+        return ""
+    everything = sliced("ranked among", _among("all items"), models)
+    alone = sliced("ranked among", _among("new items alone"), models, "rank_cold")
+    return (
+        "## Items made new\n\nTest targets whose item lost all its events of the training part (`cold_share`); "
+        f"{MASKED}.\n\n{everything}\n{alone.splitlines()[-1]}"
+    )
+
+
+def _among(name):
+    return lambda ranks: [(name, ranks["rank_cold"].to_numpy() > 0)]
+
+
+def by_shortened(outcomes):
+    """The section on histories cut to their last events; empty where none were."""
+    outcomes = [outcome for outcome in outcomes if outcome.shortened]
+    if not outcomes:
+        return ""
+    rows = []
+    for length in outcomes[0].shortened:
+        row = [f"{length:,}"]
+        for outcome in outcomes:
+            row += _means([outcome.shortened[length]["rank_masked"]], METRICS)
+        rows.append(row)
+    whole = [value for outcome in outcomes for value in _means([outcome.ranks["rank_masked"]], METRICS)]
+    head = [f"{outcome.name} {metric}" for outcome in outcomes for metric in METRICS.values()]
+    return (
+        "## Histories cut short\n\nThe same model and targets, told no more than the last events of each history; "
+        f"{MASKED}.\n\n{table(['events told', *head], [*rows, ['as trained', *whole]])}"
+    )
 
 
 def own_vectors(outcome):
@@ -41,7 +123,7 @@ def own_vectors(outcome):
 
     Where it is near 1 for rare items too, the gate has collapsed and their texts count for nothing.
     """
-    if outcome.items is None:
+    if "id_share" not in outcome.items:
         return ""
     rows = []
     for name, mask in buckets(outcome.items["train_count"], TRAIN_COUNTS):
@@ -53,21 +135,10 @@ def own_vectors(outcome):
     )
 
 
-def _section(title, said, column_name, outcomes, column, tops):
-    outcomes = [outcome for outcome in outcomes if outcome.ranks is not None]
-    if not outcomes:
-        return ""
-    rows = []
-    for of_each in zip(*(buckets(outcome.ranks[column], tops) for outcome in outcomes), strict=True):
-        groups = [outcome.ranks[mask] for outcome, (_, mask) in zip(outcomes, of_each, strict=True)]
-        row = [of_each[0][0], f"{len(groups[0]):,}"]
-        for group in groups:
-            found = metrics_from(group["rank_masked"], [10]) if len(group) >= FEWEST else {}
-            row += [f"{found[m]:.4f}" if found else "too few" for m in ("ndcg@10", "recall@10")]
-        rows.append(row)
-    head = [column_name, "targets"]
-    head += [f"{outcome.name} {metric}" for outcome in outcomes for metric in ("NDCG@10", "Recall@10")]
-    return (
-        f"## {title}\n\n{said}; {CONVENTIONS['masked']}, from the ranks; fewer than {FEWEST} targets are too few.\n\n"
-        f"{table(head, rows)}"
-    )
+def _ranked(outcomes):
+    return [(outcome.name, [outcome.ranks]) for outcome in outcomes if outcome.ranks is not None]
+
+
+def _section(title, said, first, outcomes, slices):
+    models = _ranked(outcomes)
+    return f"## {title}\n\n{said}; {MASKED}.\n\n{sliced(first, slices, models)}" if models else ""

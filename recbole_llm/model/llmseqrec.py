@@ -260,7 +260,8 @@ class LLMSeqRec(VectorRecommender):
 def _told_times(s, dataset):
     """The settings, without the times where all events of every user share one: they would tell nothing."""
     asked = s.time_mode != "none" or s.time_input
-    if not asked or getattr(dataset, "event_times", torch.ones(1)).any():
+    times = getattr(dataset, "event_times", None)
+    if not asked or times is None or (times != times[dataset.user_start]).any():
         return s
     getLogger().warning(
         f"all events of each user of `{dataset.dataset_name}` have the same time; time_mode and time_input are off"

@@ -15,7 +15,15 @@ import numpy as np
 from recbole_llm.errors import ArtifactError, SettingError
 from recbole_llm.text.build import artifact_directory, check_dtype, encode_texts, publish, refuse_unusable
 from recbole_llm.text.encoder import Encoder
-from recbole_llm.text.manifest import CURE, FORMAT, check_tokens, content_key, lines_hash, read_files
+from recbole_llm.text.manifest import (
+    CURE,
+    FORMAT,
+    MANIFEST,
+    check_tokens,
+    content_key,
+    lines_hash,
+    read_files,
+)
 from recbole_llm.text.readymade import read_vectors
 from recbole_llm.text.templates import Template
 
@@ -138,22 +146,7 @@ def build_artifact(
     ArtifactError
         If no item has text, or a vector is all zeros or not finite; names the first items.
     """
-    check_dtype(dtype)
-    tokens = sorted(texts)
-    check_tokens(tokens)
-    texts = {token: tuple(text for text in texts[token] if text.strip()) for token in tokens}
-    if not any(texts.values()):
-        raise ArtifactError(
-            f"text field `{field}` has no text for any of {len(tokens):,} items; take it out of text_fields"
-        )
-    made_from = {
-        "format": FORMAT,
-        "template": {"name": template.name, "version": template.version},
-        "texts": lines_hash([token, texts[token]] for token in tokens),
-        "tokens": lines_hash(tokens),
-        "encoder": encoder.describe(),
-        "dtype": dtype,
-    }
+    texts, made_from = _ingredients(field, texts, encoder, template, dtype)
     directory = artifact_directory(root, field, made_from)
     manifest = {
         "field": field,
@@ -165,8 +158,34 @@ def build_artifact(
     def make(journal_path):
         return encode_texts(field, texts, encoder, dtype, manifest["key"], journal_path, show_progress)
 
-    publish(directory, tokens, manifest, make, show_progress)
+    publish(directory, list(texts), manifest, make, show_progress)
     return Artifact.load(directory)
+
+
+def find_artifact(root, field, texts, encoder, template, dtype="float32") -> Artifact | None:
+    """What ``build_artifact`` would give if it stands there complete, else None; nothing is encoded or written."""
+    directory = artifact_directory(root, field, _ingredients(field, texts, encoder, template, dtype)[1])
+    return Artifact.load(directory) if (directory / MANIFEST).exists() else None
+
+
+def _ingredients(field, texts, encoder, template, dtype):
+    """The texts by token, both in order, and all that decides their vectors."""
+    check_dtype(dtype)
+    tokens = sorted(texts)
+    check_tokens(tokens)
+    texts = {token: tuple(text for text in texts[token] if text.strip()) for token in tokens}
+    if not any(texts.values()):
+        raise ArtifactError(
+            f"text field `{field}` has no text for any of {len(tokens):,} items; take it out of text_fields"
+        )
+    return texts, {
+        "format": FORMAT,
+        "template": {"name": template.name, "version": template.version},
+        "texts": lines_hash([token, texts[token]] for token in tokens),
+        "tokens": lines_hash(tokens),
+        "encoder": encoder.describe(),
+        "dtype": dtype,
+    }
 
 
 def import_vectors(

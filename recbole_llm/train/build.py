@@ -11,8 +11,9 @@ from recbole.utils import ModelType, dataset_arguments, evaluation_arguments, in
 from dataset_prep import prepare
 
 from ..config import Config
+from ..data.dataset import OffsetDataset
 from ..data.texts import attach_text_vectors
-from ..errors import ArtifactError
+from ..errors import ArtifactError, SettingError
 from ..model import get_model
 from ..model.base import VectorRecommender
 from ..model.dense import dense
@@ -24,7 +25,9 @@ ALIKE = """
     train_rows train_batch_size window_shift window_overlap epochs eval_step stopping_step learner learning_rate
     learning_rate_end warmup_steps weight_decay average_decay enable_amp hidden_size n_layers n_heads
     MAX_ITEM_LIST_LENGTH seed eval_args eval_batch_size valid_users mask_history metrics topk valid_metric saved
-    show_progress device_threads use_gpu gpu_id reproducibility clip_grad_norm raw_path artifact_path resume
+    cold_share cold_by shorten_histories show_progress device_threads use_gpu gpu_id reproducibility
+    clip_grad_norm raw_path artifact_path resume
+    text_fields text_encoder text_pooling text_revision text_max_tokens text_endpoint text_compute_dtype text_dtype
 """  # what a baseline takes over from the model that it stands beside
 SCORES = 2**25  # of a batch of an evaluation, rows times items, at most: 128 MiB
 EVENTS = (
@@ -96,6 +99,11 @@ def build(config):
     """The three parts of the data, the manifests of the texts by field, and the model at its start."""
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)
+    for key in ("cold_share", "shorten_histories"):
+        if config[key] and not isinstance(dataset, OffsetDataset):
+            raise SettingError(
+                f"{key} needs a sequential model whose data set has history_as_offsets; {config['model']} has none"
+            )
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:  # elsewhere the key counts scores, not rows
         most = min(SCORES // dataset.item_num, EVENTS // config["MAX_ITEM_LIST_LENGTH"])
         config["eval_batch_size"] = min(config["eval_batch_size"], max(most, 1))

@@ -2,48 +2,26 @@
 
 import json
 import os
-import resource
 import shutil
 import sys
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-import pandas as pd
 from recbole.data import create_dataset, data_preparation
 
 from ..config import read_arguments, read_files
-from ..data.dataset import train_counts
 from ..data.texts import attach_text_vectors
 from ..errors import SettingError
 from ..evaluation import report
 from ..evaluation.manifest import manifest_of
 from . import on_ray, parallel
 from .build import SETTINGS, build, configure_baseline, configured
-from .resume import LAST, printable
+from .outcome import best_of, costs, test
+from .resume import LAST
 from .screen import Screen
-from .trainer import Evaluation, trainer_for
+from .trainer import trainer_for
 
 VALIDATION = "validation.json"  # what ``validate`` leaves
-
-
-@dataclass
-class Outcome:
-    """What one trained model leaves: enough for the report and nothing that needs the model again."""
-
-    name: str
-    settings: dict
-    test: Evaluation
-    valid: dict
-    best_epoch: int
-    curve: list
-    seconds: float
-    parameters: int
-    n_items: int
-    ranks: object  # DataFrame of evaluation.ranks, or None where the protocol gives none
-    items: object = None  # DataFrame of each item's train_count and id_share, or None without a gate
-    texts: dict = field(default_factory=dict)
-    peak_memory_gib: float = 0.0
 
 
 def main(arguments=None):
@@ -123,8 +101,10 @@ def run(given):
 
 def refit(given, first, folder, screen):
     """Train on training + validation for as many epochs as were best on validation: the model one would serve."""
-    split = {"split": {"LS": "test_only"}, "order": "TO", "group_by": "user", "mode": "full"}
-    fixed = {"eval_args": split, "epochs": first.best_epoch + 1, "eval_step": 0}
+    asked = first.settings["eval_args"]
+    kind, parts = next(iter(asked["split"].items()))
+    joined = "test_only" if kind == "LS" else [parts[0] + parts[1], 0, parts[2]]
+    fixed = {"eval_args": asked | {"split": {kind: joined}}, "epochs": first.best_epoch + 1, "eval_step": 0}
     outcome = train_and_test(configured(given | fixed), folder / "refit", screen)
     outcome.name += " (refit on training + validation)"
     return outcome
@@ -180,49 +160,6 @@ def fit(trainer, train_data, valid_data, config, folder, screen):
             trainer.save_weights(len(trainer.curve))
         screen.interrupted(folder)
         raise
-
-
-def test(trainer, test_data, config, screen, texts):
-    """Read the test part once, with the best weights."""
-    with parallel.first_alone():  # the first has the weights on disk
-        trainer.load_best()
-    evaluation = trainer.evaluate_both_ways(test_data, show_progress=config["show_progress"])
-    dataset = trainer.train_data._dataset
-    ranks = evaluation.ranks.frame(dataset, train_counts(dataset)) if evaluation.ranks else None
-    shares = getattr(trainer.model, "id_shares", lambda: None)()
-    return Outcome(
-        name=config["model"],
-        settings=printable(config.final_config_dict),
-        test=evaluation,
-        valid=printable(trainer.best_valid_result or {}),
-        best_epoch=best_of(trainer)["epoch"],
-        curve=trainer.curve,
-        n_items=dataset.item_num - 1,
-        ranks=ranks,
-        items=None if shares is None else _items(shares, train_counts(dataset)),
-        texts=texts,
-        **costs(trainer),
-    )
-
-
-def best_of(trainer):
-    """The entry of the learning curve that is best on validation; the last one where nothing was validated."""
-    validated = [entry for entry in trainer.curve if trainer.valid_metric in entry]
-    return max(validated, key=lambda entry: entry[trainer.valid_metric]) if validated else trainer.curve[-1]
-
-
-def costs(trainer):
-    """Seconds of training, weights, and the memory that the process has taken at most."""
-    return {
-        "seconds": sum(entry["seconds"] for entry in trainer.curve),
-        "parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-    }
-
-
-def _items(share_I, count_I):
-    """A row per item, padding left out."""
-    return pd.DataFrame({"train_count": count_I[1:].numpy(), "id_share": share_I[1:].cpu().numpy()})
 
 
 def drop_weights(folder):

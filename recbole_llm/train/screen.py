@@ -47,6 +47,11 @@ class Screen:
             f"  python run_recbole_llm.py --resume={self.folder}"
         )
 
+    def warn(self, sentence):
+        """Say what a reader of the results must know, if there is anything."""
+        if sentence:
+            self.console.print(f"[bold yellow]Warning:[/] {sentence}")
+
     def results(self, outcomes, folder):
         """The test metrics of every outcome under both conventions, and where the report is."""
         table = Table(title="Test part, every item ranked")

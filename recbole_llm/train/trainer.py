@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..data.dataset import NEXT_ITEMS, ROW_END
 from ..errors import SettingError
-from ..evaluation.ranks import RankTable, hide_seen, ranks_of
+from ..evaluation.ranks import RankTable, hide_seen, ranks_among, ranks_of
 from . import parallel
 from .collector import RankingCollector
 from .resume import BEST, ResumingTrainer
@@ -172,7 +172,8 @@ class RankingTrainer(ResumingTrainer):
             collector.data_collect(self.train_data)
         try:
             result = dict(super().evaluate(eval_data, load_best_model=False, show_progress=show_progress))
-            self._ranks.batches = [batch for part in parallel.of_each(self._ranks.batches) for batch in part]
+            for collected in (self._ranks.batches, self._ranks.best):
+                collected[:] = [batch for part in parallel.of_each(collected) for batch in part]
             if not self._ranks.batches:
                 return Evaluation(result)
             other = dict(self.evaluator.evaluate(self._other_way.get_data_struct()))
@@ -204,8 +205,12 @@ class RankingTrainer(ResumingTrainer):
         chosen, other = (hidden, scores) if wants_mask else (scores, hidden)
         if self._ranks is not None:
             self._other_way.eval_batch_collect(other, interaction, row, target)
-            ranks = (ranks_of(kept, row, target) for kept in (scores, hidden))
-            self._ranks.add(order, interaction[dataset.uid_field][row], target, *ranks, length)
+            ranks = [ranks_of(kept, row, target) for kept in (scores, hidden)]
+            cold = getattr(dataset, "cold", None)
+            if cold is not None:
+                cold = ranks_among(hidden, cold.to(hidden.device), row, target)
+            self._ranks.add(order, interaction[dataset.uid_field][row], target, *ranks, length, cold)
+            self._ranks.add_best(hidden)
         return interaction, chosen, row, target
 
 

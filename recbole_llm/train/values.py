@@ -22,6 +22,7 @@ class RunSettings:
     window_shift: bool
     window_overlap: int
     use_query_time: bool
+    cold_by: Literal["popularity", "newest"]
     mask_history: bool
     warmup_steps: int
     learning_rate_end: float
@@ -37,6 +38,8 @@ class RunSettings:
     learning_rate: float
     device_threads: int | None = None
     valid_users: int | None = None
+    cold_share: float | None = None
+    shorten_histories: list | None = None
     average_decay: float | None = None
     baseline: str | None = None
 
@@ -57,6 +60,15 @@ def check(config):
         raise SettingError(
             f"config key `average_decay` is {settings.average_decay}, expected from 0 to less than 1"
         )
+    if settings.cold_share is not None and not 0 < settings.cold_share < 1:
+        raise SettingError(
+            f"config key `cold_share` is {settings.cold_share}, expected more than 0 and less than 1"
+        )
+    for length in settings.shorten_histories or ():
+        if not isinstance(length, int) or length < 1:
+            raise SettingError(
+                f"config key `shorten_histories` has {length!r}, expected lengths of 1 or more"
+            )
     _one_of("learner", str(config["learner"]).lower(), LEARNERS)
     name, at, k = str(config["valid_metric"]).lower().partition("@")
     _one_of("valid_metric", name, [metric.lower() for metric in config["metrics"]])

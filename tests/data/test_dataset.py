@@ -6,46 +6,11 @@ from carousel import assert_same_batches, house, write_carousel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
 from recbole.data.dataset import DIENDataset, SequentialDataset
 from recbole.utils import init_seed
+from shop import events, loaders, write
 
 from recbole_llm.data.dataset import ELAPSED, NEXT_ELAPSED, NEXT_ITEMS, ROW_END, OffsetDataset
-from recbole_llm.train.build import configure
-
-
-def write(folder, rows, columns="user_id:token\titem_id:token\ttimestamp:float"):
-    (folder / "shop").mkdir(parents=True, exist_ok=True)
-    (folder / "shop" / "shop.inter").write_text(
-        "\n".join([columns, *("\t".join(map(str, r)) for r in rows)]) + "\n"
-    )
-
-
-def loaders(folder, dataset_class=create_dataset, **keys):
-    given = {"model": "SASRec", "dataset": "shop", "data_path": str(folder), "MAX_ITEM_LIST_LENGTH": 4}
-    given |= {
-        "train_neg_sample_args": "None",
-        "train_batch_size": 3,
-        "eval_batch_size": 5,
-        "show_progress": False,
-    }
-    config = configure("SASRec", given | keys)
-    config["checkpoint_dir"] = str(folder / "saved")
-    init_seed(3, True)
-    return data_preparation(config, dataset_class(config))
-
-
-@st.composite
-def events(draw):
-    """Events of a few users with distinct times within a user, in any order of the file."""
-    counts = draw(st.lists(st.integers(1, 9), min_size=1, max_size=6))
-    rows = []
-    for user, count in enumerate(counts):
-        times = draw(st.permutations(range(count)))
-        rows += [
-            (f"u{user}", f"i{draw(st.integers(0, 6))}", 10 + time, draw(st.integers(1, 5))) for time in times
-        ]
-    return draw(st.permutations(rows))
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))

@@ -111,9 +111,9 @@ def test_the_table_has_tokens_and_training_counts_in_the_order_of_the_rows():
     frame = table.frame(dataset, torch.tensor([0, 10, 0]))
     assert tuple(frame) == COLUMNS
     assert frame.to_numpy().tolist() == [
-        ["ann", "x", 1, 1, 10, 3],
-        ["bob", "y", 4, 4, 0, 1],
-        ["eve", "y", 7, 5, 0, 20],
+        ["ann", "x", 1, 1, 10, True, 3],
+        ["bob", "y", 4, 4, 0, False, 1],
+        ["eve", "y", 7, 5, 0, False, 20],
     ]
 
 

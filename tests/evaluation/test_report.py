@@ -16,6 +16,7 @@ import pytest
 
 from recbole_llm.errors import DataError
 from recbole_llm.evaluation import curve, manifest, report
+from recbole_llm.evaluation.leaks import Leaks
 from recbole_llm.evaluation.ranks import metrics_from
 
 N = 120
@@ -47,6 +48,7 @@ def outcome(name="LLMSeqRec", rank=1, **changes):
             "rank": rank + 8,
             "rank_masked": rank,
             "train_count": [0] * 40 + [3] * 29 + [10] * 51,
+            "head": [False] * 69 + [True] * 51,
             "history_length": 9,
         }
     )
@@ -70,7 +72,10 @@ def outcome(name="LLMSeqRec", rank=1, **changes):
         "seconds": 90.0,
         "parameters": 12345,
         "ranks": ranks,
-        "items": None,
+        "items": pd.DataFrame({"train_count": [0, 3, 10]}),
+        "beyond": {"coverage": 0.5, "gini": 0.25},
+        "shortened": {},
+        "leaks": Leaks(N, 0, N, 0, 0.2),
         "texts": {},
         "peak_memory_gib": 1.25,
     }
@@ -233,12 +238,18 @@ def test_nothing_is_claimed_of_ties_where_ndcg_at_10_was_not_measured(tmp_path, 
 def test_without_ranks_there_is_a_report_without_test(tmp_path, pair):
     bare = {"ranks": None, "test": SimpleNamespace(unmasked={"ndcg@10": 0.25}, masked=None, ranks=None)}
     pop = outcome(
-        "Pop", **bare, settings={"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "RO", "mode": "uni100"}}
+        "Pop",
+        **bare,
+        settings={"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "RO", "mode": "uni100"}},
+        beyond={},
     )
     report.write(tmp_path, [pop], {})
     text = read(tmp_path)
     assert "**NDCG@10 0.2500**, RecBole's own evaluation of this kind of model." in text
-    assert "parts 8:1:1, drawn at random" in text and "sampled candidates, `uni100`" in text
+    assert (
+        "all events, drawn at random, in parts of 8 : 1 : 1" in text
+        and "sampled candidates, `uni100`" in text
+    )
     assert "history masked" not in text and "Rare and new" not in text
     assert json.loads(read(tmp_path, "metrics.json"))["outcomes"][0]["test"] == {
         "masked": None,

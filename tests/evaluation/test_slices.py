@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_llm.evaluation.ranks import metrics_from
-from recbole_llm.evaluation.slices import HISTORY_LENGTHS, TRAIN_COUNTS, buckets, own_vectors
+from recbole_llm.evaluation.slices import (
+    HISTORY_LENGTHS,
+    TRAIN_COUNTS,
+    buckets,
+    by_shortened,
+    item_slices,
+    made_new,
+    own_vectors,
+    sliced,
+)
 
 
 @given(
@@ -52,4 +61,50 @@ def test_the_share_of_own_vectors_stands_by_how_often_an_item_was_seen():
         ["21-50", "0", ""],
         ["> 50", "1", "0.75"],
     ]
-    assert own_vectors(SimpleNamespace(items=None)) == ""
+    assert own_vectors(SimpleNamespace(items=items[["train_count"]])) == ""
+
+
+def ranked(**columns):
+    """Forty targets, ten to a bucket of four; those of the first ten are new items."""
+    frame = {
+        "rank_masked": 1,
+        "train_count": [0] * 40,
+        "head": [True] * 35 + [False] * 5,
+        "history_length": 3,
+    }
+    return pd.DataFrame(frame | columns)
+
+
+def rows_of(text):
+    return [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"
+    ][2:]
+
+
+def test_a_model_of_several_seeds_has_the_mean_of_them():
+    text = sliced("seen", item_slices, [("a", [ranked(), ranked(rank_masked=3)])], metrics=["ndcg@10"])
+    assert rows_of(text) == [
+        ["0", "40", "0.7500"],
+        *([name, "0", "too few"] for name in ("1-5", "6-10", "11-20", "21-50", "> 50")),
+        ["most popular fifth of items", "35", "0.7500"],
+        ["all other items", "5", "too few"],
+    ]
+
+
+def test_items_made_new_are_ranked_among_all_and_among_themselves():
+    new = SimpleNamespace(name="a", ranks=ranked(rank_masked=30, rank_cold=[1] * 32 + [0] * 8))
+    assert rows_of(made_new([new])) == [
+        ["all items", "32", "0.0000", "0.0000"],
+        ["new items alone", "32", "1.0000", "1.0000"],
+    ]
+    assert made_new([SimpleNamespace(name="a", ranks=ranked())]) == ""
+
+
+def test_histories_cut_short_stand_beside_the_whole_ones():
+    outcome = SimpleNamespace(name="a", ranks=ranked(), shortened={1: ranked(rank_masked=3), 5: ranked()})
+    assert rows_of(by_shortened([outcome])) == [
+        ["1", "0.5000", "1.0000"],
+        ["5", "1.0000", "1.0000"],
+        ["as trained", "1.0000", "1.0000"],
+    ]
+    assert by_shortened([SimpleNamespace(name="a", ranks=ranked(), shortened={})]) == ""

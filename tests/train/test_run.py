@@ -1,6 +1,7 @@
 """The road from a name to a report, walked whole on a small shop; and what it says when it cannot go on."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,11 @@ from recbole.quick_start import run_recbole
 from recbole_llm import cli
 from recbole_llm.data.texts import training_reviews
 from recbole_llm.errors import ArtifactError
-from recbole_llm.evaluation.ranks import metrics_from
+from recbole_llm.evaluation.beyond import WORDS
+from recbole_llm.evaluation.ranks import COLUMNS, metrics_from
 from recbole_llm.model import checkpoint
 from recbole_llm.train import run as road
-from recbole_llm.train.build import build, configure, configure_baseline, restore
+from recbole_llm.train.build import build, configure, configure_baseline, known_to, restore
 
 SMALL = {**TINY, "epochs": "2", "eval_step": "1", "text_encoder": "", "text_compute_dtype": "float32"}
 
@@ -80,7 +82,7 @@ def test_the_metrics_stand_under_both_conventions(finished):
 
 def test_there_is_one_rank_per_user(finished):
     ranks = pd.read_parquet(finished / "ranks.parquet")
-    assert list(ranks) == ["user", "item", "rank", "rank_masked", "train_count", "history_length"]
+    assert tuple(ranks) == COLUMNS
     assert len(ranks) == 40 == ranks["user"].nunique()
 
 
@@ -153,6 +155,54 @@ def test_a_refit_takes_as_many_epochs_as_were_best_and_says_how_it_goes(shop, ca
     assert again["name"] == "LLMSeqRec (refit on training + validation)"
     said = capsys.readouterr().out
     assert said.count("not validated") == first["best_epoch"] + 1 == again["best_epoch"] + 1
+
+
+BY_TIME = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": None, "mode": "full"}
+
+
+def test_one_cut_in_time_leaves_nothing_later_in_training_and_a_refit_keeps_its_test_part(shop):
+    folder = road.main(given(shop, run_name="by-time", refit=True, eval_args=BY_TIME))
+    first, again = json.loads((folder / "metrics.json").read_text())["outcomes"]
+    for outcome in (first, again):
+        assert (outcome["leaks"]["in_training"], outcome["leaks"]["own_later"]) == (0, 0)
+    assert first["leaks"]["others_later"] == 0 == again["leaks"]["others_later"]
+    ranks, refitted = (pd.read_parquet(folder / "ranks.parquet"), next(folder.glob("ranks-*.parquet")))
+    keys = ["user", "item", "history_length"]
+    pd.testing.assert_frame_equal(ranks[keys], pd.read_parquet(refitted)[keys])
+    assert (pd.read_parquet(refitted)["train_count"] >= ranks["train_count"]).all()
+    text = (folder / "report.md").read_text()
+    assert "all events, in order of time, in parts of 0.8 : 0.1 : 0.1" in text
+    assert "| training events later than a test target, in the mean | 0.0 % |" in text
+
+
+def test_new_items_and_short_histories_stand_in_the_report_beside_a_baselines(shop):
+    keys = {"cold_share": 0.2, "shorten_histories": "[1,3]", "baseline": "SASRec"}
+    folder = road.main(given(shop, run_name="new", **keys))
+    ranks, theirs = (pd.read_parquet(folder / name) for name in ("ranks.parquet", "ranks-SASRec.parquet"))
+    assert ((ranks["rank_cold"] > 0) == (ranks["train_count"] == 0)).all() and ranks["rank_cold"].max() <= 3
+    assert (theirs["train_count"] == ranks["train_count"]).all() and (ranks["rank_cold"] > 0).any()
+    outcomes = json.loads((folder / "metrics.json").read_text())["outcomes"]
+    assert [list(outcome["shortened"]) for outcome in outcomes] == [["1", "3"], ["1", "3"]]
+    for told in outcomes[0][
+        "shortened"
+    ].values():  # a rider of the carousel needs to know where it is, no more
+        whole = metrics_from(ranks["rank_masked"], [10])["ndcg@10"]
+        assert told["masked"]["ndcg@10"] == pytest.approx(whole, abs=0.05)
+    text = (folder / "report.md").read_text()
+    assert "## Items made new" in text and "## Histories cut short" in text
+
+
+def test_lists_are_measured_for_every_model_and_their_diversity_where_the_texts_have_vectors(finished, shop):
+    outcomes = json.loads((finished / "metrics.json").read_text())["outcomes"]
+    assert [sorted(outcome["beyond_accuracy"]) for outcome in outcomes] == [sorted(WORDS)] * 3
+    alone = given(shop, model="SASRec", run_name="no-texts", artifact_path=shop / "nowhere")
+    alone = [word for word in alone if word.partition("=")[0][2:] in road_keys("SASRec")]
+    (outcome,) = json.loads((road.main(alone) / "metrics.json").read_text())["outcomes"]
+    assert sorted(outcome["beyond_accuracy"]) == sorted(set(WORDS) - {"diversity"})
+
+
+def road_keys(model):
+    return known_to(model, "carousel", {word.partition("=")[0][2:]: "" for word in given(Path())}).keys()
 
 
 def test_recboles_causal_models_can_be_trained_on_dense_rows(shop):

@@ -1,0 +1,163 @@
+"""Training, validation and test part: RecBole's splits, row for row, one cut in time, and items made new on purpose.
+
+Shapes: I items with padding, N interactions.
+"""
+
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from recbole.data.dataset import SequentialDataset
+from recbole.data.interaction import Interaction
+
+from ..errors import DataError
+from . import cold
+from .windows import Windows
+
+ROW_END = "history_end"  # column of a row: the place of its target among the sorted interactions
+
+
+class Parts(SequentialDataset):
+    """How the rows of an ``OffsetDataset`` are divided.
+
+    Attributes
+    ----------
+    windows : Windows or None
+        Set on the training part by ``train_rows: dense``: then a row is a window and has a target at every position.
+    cold : BoolTensor, (I,), or None
+        The items that ``cold_share`` took out of the training part.
+    """
+
+    windows = cold = _places = None
+
+    def build(self):
+        """The parts of the split; the first (training) holds windows where ``train_rows`` is ``dense``."""
+        parts = super().build()
+        if self.config["cold_share"]:
+            self._make_new(parts)
+        if self.config["valid_users"] and len(parts) == 3:
+            parts[1].inter_feat = self._some_users(parts[1].inter_feat, self.config["valid_users"])
+        if self.config["train_rows"] == "dense":
+            parts[0].windows = Windows.over(
+                parts[0].inter_feat[ROW_END].numpy(),
+                parts[0].user_start.numpy(),
+                self.max_item_list_len,
+                shifted=bool(self.config["window_shift"]),
+                seed=self.config["seed"],
+                overlap=self.config["window_overlap"] or 0,
+            )
+        return parts
+
+    def leave_one_out(self, group_by, leave_one_mode):
+        """RecBole's split, row for row, without a loop over the rows."""
+        held_out = {"valid_and_test": 2, "valid_only": 1, "test_only": 1}.get(leave_one_mode)
+        if group_by is None or held_out is None:
+            return super().leave_one_out(group_by, leave_one_mode)  # which says what is wrong
+        row, from_end, size = _grouped(self.inter_feat[group_by].numpy())
+        held_out = np.minimum(held_out, size - 1)  # nobody's only row is held out
+        last = row[(from_end == 0) & (held_out > 0)]
+        last_but_one, none = row[(from_end == 1) & (held_out > 1)], row[:0]
+        self._drop_unused_col()
+        parts = [row[from_end >= held_out], last_but_one, last]
+        if leave_one_mode == "valid_only":
+            parts = [parts[0], last, none]
+        return [self.copy(taken(self.inter_feat, torch.from_numpy(rows))) for rows in parts]
+
+    def split_by_ratio(self, ratios, group_by=None):
+        """RecBole's split; without ``group_by`` it cuts the time of all users at once, by the exact times."""
+        if group_by is None:
+            if self.counted().all():
+                raise DataError(
+                    f"the times of `{self.dataset_name}` are counts (1, 2, 3, ... for each user): they put the events "
+                    "of one user in order, not those of several; set eval_args' group_by to user, or split by LS"
+                )
+            order = torch.argsort(self.event_times[self.inter_feat[ROW_END]], stable=True)
+            self.inter_feat = taken(self.inter_feat, order)
+        return super().split_by_ratio(ratios, group_by)
+
+    def counted(self):
+        """(N,) bool: whether the times of an event's user are counts (0 or 1, then one more each) and no clock's."""
+        place = torch.arange(len(self.events)) - self.user_start
+        begin = self.event_times[self.user_start]
+        broken = (self.event_times - begin != place) | (begin < 0) | (begin > 1)
+        of_user = torch.zeros(len(self.events), dtype=torch.bool)
+        of_user[self.user_start[broken]] = True
+        return ~of_user[self.user_start]
+
+    def places(self):
+        """The places, among all events of the data set, of those that this part's rows read or aim at."""
+        end, length = self.inter_feat[ROW_END], self.inter_feat[self.item_list_length_field]
+        size = len(self.events) + 1
+        rows_begun = torch.bincount(end - length, minlength=size) - torch.bincount(end + 1, minlength=size)
+        found = torch.nonzero(torch.cumsum(rows_begun, 0)).squeeze(1)
+        return found if self._places is None else self._places[found]
+
+    def _make_new(self, parts):
+        """Take some items out of the training part, see ``cold``, and their targets out of the validation part."""
+        trained = np.zeros(len(self.events), bool)
+        trained[parts[0].places().numpy()] = True
+        chosen = cold.choose(
+            self.events[self.iid_field].numpy(),
+            self.event_times.numpy(),
+            trained,
+            self.item_num,
+            self.config["cold_share"],
+            self.config["cold_by"],
+            self.config["seed"],
+        )
+        for part in parts:
+            part.cold = torch.from_numpy(chosen)
+        parts[0].forget(parts[0].cold)
+        for part in parts[1:-1]:
+            part.inter_feat = taken(part.inter_feat, ~part.cold[part.inter_feat[self.iid_field]])
+
+    def forget(self, gone_I):
+        """Take all events of the items ``gone_I``, (I,) bool, out of this part: as targets and from its histories."""
+        kept = ~gone_I[self.events[self.iid_field]]
+        self._places = torch.nonzero(kept).squeeze(1)
+        self.events, self.event_times = taken(self.events, kept), self.event_times[kept]
+        self.user_start = torch.from_numpy(first_of_block(self.events[self.uid_field].numpy()))
+        rows = taken(self.inter_feat, kept[self.inter_feat[ROW_END]])
+        end = (torch.cumsum(kept, 0) - 1)[rows[ROW_END]]
+        length = (end - self.user_start[end]).clamp(max=self.max_item_list_len)
+        rows.update(Interaction({self.item_list_length_field: length, ROW_END: end}))
+        self.inter_feat = taken(rows, length > 0)
+
+    @contextmanager
+    def shortened(self, length):
+        """Within, no row reads more than the last ``length`` events of its history."""
+        rows = self.inter_feat
+        self.inter_feat = taken(rows, slice(None))
+        lengths = rows[self.item_list_length_field].clamp(max=length)
+        self.inter_feat.update(Interaction({self.item_list_length_field: lengths}))
+        try:
+            yield
+        finally:
+            self.inter_feat = rows
+
+    def _some_users(self, rows, count):
+        """The rows of ``count`` users, drawn once by the seed; all rows where there are no more users."""
+        users = torch.unique(rows[self.uid_field])
+        order = torch.randperm(len(users), generator=torch.Generator().manual_seed(self.config["seed"]))
+        return taken(rows, torch.isin(rows[self.uid_field], users[order[:count]]))
+
+
+def taken(interaction, rows):
+    """The rows of an ``Interaction`` that ``rows`` names; RecBole's own brackets make a list of numbers of it first."""
+    return Interaction({field: column[rows] for field, column in interaction.interaction.items()})
+
+
+def _grouped(keys):
+    """The places of ``keys``, key by key as they first occur; how far each is from its key's end; its key's count."""
+    _, first, number, count = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+    place = np.argsort(first[number], kind="stable")
+    size = count[number[place]]
+    start = np.flatnonzero(np.r_[True, number[place][1:] != number[place][:-1]])
+    from_start = np.arange(len(place)) - np.repeat(start, size[start])
+    return place, size - 1 - from_start, size
+
+
+def first_of_block(sorted_keys):
+    """(N,) int64: for every place the first place that has the same key."""
+    is_first = np.r_[True, sorted_keys[1:] != sorted_keys[:-1]]
+    return np.maximum.accumulate(np.where(is_first, np.arange(len(sorted_keys)), 0))

@@ -1,0 +1,112 @@
+"""What a trained model leaves: the test part read once, and all that the report says of it."""
+
+import resource
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from ..data.dataset import train_counts
+from ..data.texts import found_text_vectors
+from ..evaluation.beyond import beyond_accuracy
+from ..evaluation.leaks import leaks_of, warning
+from . import parallel
+from .resume import printable
+from .trainer import Evaluation
+
+
+@dataclass
+class Outcome:
+    """What one trained model leaves: enough for the report and nothing that needs the model again."""
+
+    name: str
+    settings: dict
+    test: Evaluation
+    valid: dict
+    best_epoch: int
+    curve: list
+    seconds: float
+    parameters: int
+    n_items: int
+    ranks: object  # DataFrame of evaluation.ranks, or None where the protocol gives none
+    items: object  # DataFrame: a row per item, its train_count and, of a model with a gate, its id_share
+    texts: dict = field(default_factory=dict)
+    beyond: dict = field(default_factory=dict)  # evaluation.beyond's measures, where there are ranks
+    shortened: dict = field(default_factory=dict)  # history length -> DataFrame of ranks
+    leaks: object = None  # evaluation.leaks.Leaks, or None where nothing is known
+    peak_memory_gib: float = 0.0
+
+
+def test(trainer, test_data, config, screen, texts):
+    """Read the test part once, with the best weights."""
+    with parallel.first_alone():  # the first has the weights on disk
+        trainer.load_best()
+    evaluation = trainer.evaluate_both_ways(test_data, show_progress=config["show_progress"])
+    dataset = trainer.train_data._dataset
+    counts = train_counts(dataset)
+    leaks = leaks_of(dataset, test_data._dataset)
+    screen.warn(warning(leaks))
+    return Outcome(
+        name=config["model"],
+        settings=printable(config.final_config_dict),
+        test=evaluation,
+        valid=printable(trainer.best_valid_result or {}),
+        best_epoch=best_of(trainer)["epoch"],
+        curve=trainer.curve,
+        n_items=dataset.item_num - 1,
+        ranks=evaluation.ranks.frame(dataset, counts) if evaluation.ranks else None,
+        items=_items(trainer.model, dataset, counts),
+        texts=texts,
+        beyond=_beyond(evaluation.ranks, config, dataset, counts) if evaluation.ranks else {},
+        shortened=_shortened(trainer, test_data, config, counts) if evaluation.ranks else {},
+        leaks=leaks,
+        **costs(trainer),
+    )
+
+
+def best_of(trainer):
+    """The entry of the learning curve that is best on validation; the last one where nothing was validated."""
+    validated = [entry for entry in trainer.curve if trainer.valid_metric in entry]
+    return max(validated, key=lambda entry: entry[trainer.valid_metric]) if validated else trainer.curve[-1]
+
+
+def costs(trainer):
+    """Seconds of training, weights, and the memory that the process has taken at most."""
+    return {
+        "seconds": sum(entry["seconds"] for entry in trainer.curve),
+        "parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def _items(model, dataset, count_I):
+    """A row per item by its token, padding left out."""
+    items = pd.DataFrame(
+        {"train_count": count_I[1:].numpy()}, index=dataset.field2id_token[dataset.iid_field][1:]
+    )
+    share_I = getattr(model, "id_shares", lambda: None)()
+    return items if share_I is None else items.assign(id_share=share_I[1:].cpu().numpy())
+
+
+def _beyond(ranks, config, dataset, count_I):
+    """``beyond_accuracy`` of the lists; their diversity where the texts of the data set have vectors."""
+    fields = list(found_text_vectors(config, dataset).values())
+    text_ID = present_I = None
+    if fields:  # the cosine of the fields put together is the mean of theirs
+        units = [
+            field.vectors / np.linalg.norm(field.vectors, axis=1, keepdims=True).clip(1e-12)
+            for field in fields
+        ]
+        text_ID = np.concatenate(units, 1) / len(fields) ** 0.5
+        present_I = np.logical_and.reduce([field.present for field in fields])
+    return beyond_accuracy(ranks.lists(), count_I.numpy(), dataset.user_num - 1, text_ID, present_I)
+
+
+def _shortened(trainer, test_data, config, count_I):
+    """The ranks where no more than the last events of a history are read."""
+    dataset, found = test_data._dataset, {}
+    for length in config["shorten_histories"] or ():
+        with dataset.shortened(length):
+            ranks = trainer.evaluate_both_ways(test_data).ranks
+        found[length] = ranks.frame(dataset, count_I)
+    return found

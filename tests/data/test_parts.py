@@ -1,0 +1,58 @@
+"""One cut in time for all users, times that are counts, places of rows, and histories cut short."""
+
+import pytest
+import torch
+from shop import loaders, write
+
+from recbole_llm.data.dataset import ROW_END
+from recbole_llm.errors import DataError
+
+BY_TIME = {"split": {"RS": [0.5, 0.25, 0.25]}, "order": "TO", "group_by": None, "mode": "full"}
+CLOCK = 1_600_000_000  # float32 tells such seconds apart by 128
+
+
+def test_one_cut_in_time_puts_no_event_of_training_after_one_of_the_test(tmp_path):
+    write(tmp_path, [(f"u{u}", f"i{k}", CLOCK + 13 * k + u) for u in range(7) for k in range(9)])
+    parts = [loader._dataset for loader in loaders(tmp_path, eval_args=BY_TIME)]
+    times = [part.event_times[part.inter_feat[ROW_END]] for part in parts]
+    assert [len(part) for part in times] == [28, 14, 14]
+    assert times[0].max() <= times[1].min() and times[1].max() <= times[2].min()
+
+
+def test_a_cut_in_time_needs_times_that_compare_between_users(tmp_path):
+    write(tmp_path, [(f"u{u}", f"i{k}", k + 1) for u in range(7) for k in range(9)])
+    with pytest.raises(DataError, match="times of `shop` are counts.*set eval_args' group_by to user"):
+        loaders(tmp_path, eval_args=BY_TIME)
+
+
+def test_counts_are_told_from_a_clock_user_by_user(tmp_path):
+    counted = [("count", f"i{k}", k + 1) for k in range(4)]
+    clock = [("clock", f"i{k}", CLOCK + k) for k in range(4)] + [
+        ("gap", f"i{k}", t) for k, t in enumerate((1, 2, 4))
+    ]
+    write(tmp_path, counted + clock)
+    data = loaders(tmp_path)[0]._dataset
+    users = data.id2token("user_id", data.events["user_id"][data.counted()])
+    assert set(users) == {"count"} and len(users) == 4
+
+
+def test_the_places_of_training_are_all_but_what_is_held_out(tmp_path):
+    write(tmp_path, [(f"u{u}", f"i{k}", k) for u in range(3) for k in range(9)])
+    train, valid, test = (loader._dataset for loader in loaders(tmp_path))  # histories of four events
+    held_out = torch.cat([valid.inter_feat[ROW_END], test.inter_feat[ROW_END]])
+    assert sorted([*train.places().tolist(), *held_out.tolist()]) == list(range(27))
+    assert test.places().tolist() == [u * 9 + k for u in range(3) for k in range(4, 9)]
+
+
+def test_a_shortened_history_has_its_last_events_and_is_whole_again_after(tmp_path):
+    write(tmp_path, [(f"u{u}", f"i{k}", k) for u in range(3) for k in range(9)])
+    test = loaders(tmp_path)[2]
+    data = test._dataset
+    whole = data[torch.arange(3)]
+    with data.shortened(2):
+        short = data[torch.arange(3)]
+        seen = data.history_of(short)
+    assert short["item_length"].tolist() == [2, 2, 2]
+    assert torch.equal(short["item_id_list"][:, :2], whole["item_id_list"][:, 2:4])
+    assert len(seen[0]) == 3 * 8  # what was seen is still known
+    assert torch.equal(data[torch.arange(3)]["item_id_list"], whole["item_id_list"])
