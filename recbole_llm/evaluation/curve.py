@@ -64,10 +64,10 @@ def _draw(panel, outcomes, key, best):
             panel.plot(outcome.best_epoch, kept, "o", ms=8, mfc="white", mec=colour, mew=1.8, zorder=3)
             label += f"\n{kept:.4f} at epoch {outcome.best_epoch}"
         ends.append((points[-1], label, colour))
-    _name_ends(panel, ends, gap=0.17 if best else 0.14)
+    name_ends(panel, ends, gap=0.17 if best else 0.14)
 
 
-def _name_ends(panel, ends, gap):
+def name_ends(panel, ends, gap):
     """The label of each line beside the panel, with a dotted leader from the line's last point."""
     bottom, top = panel.get_ylim()
     heights = spread([(end[1] - bottom) / (top - bottom) for end, _, _ in ends], gap)

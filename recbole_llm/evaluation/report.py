@@ -63,6 +63,7 @@ def metrics_of(outcomes, tests):
             "conventions": CONVENTIONS if outcome.test.masked else ONLY,
             "valid": outcome.valid,
             "best_epoch": outcome.best_epoch,
+            "curve": outcome.curve,
             "seconds": outcome.seconds,
             "parameters": outcome.parameters,
             "peak_memory_gib": outcome.peak_memory_gib,

@@ -3,17 +3,18 @@
 Beside it lie the same numbers as CSV and JSON.
 """
 
-import base64
-import html
 import io
 import json
 
 import pandas as pd
 
+from ..evaluation.beyond import beyond_table, words
 from ..evaluation.manifest import write_bytes, write_json
 from ..evaluation.markdown import duration, pretty, signed, table
 from ..evaluation.outcomes import CONVENTIONS, capital
+from ..evaluation.slices import MASKED, item_slices, sliced
 from . import pictures
+from .html import as_html
 from .results import METRICS, differences, spread
 
 PROTOCOL = (
@@ -41,11 +42,17 @@ def write(home, findings, plan):
         for kind, convention in CONVENTIONS.items():
             parts.append(against(apart[dataset, kind], plan.ours, convention))
         if any(found.seeds for found in here):
-            drawn[f"{dataset}-ndcg.png"] = pictures.bars(here, plan.ours)
-            drawn[f"{dataset}-cost.png"] = pictures.cost(here, plan.ours)
+            drawn |= {
+                f"{dataset}-ndcg.png": pictures.bars(here, plan.ours),
+                f"{dataset}-cost.png": pictures.cost(here, plan.ours),
+                f"{dataset}-curves.png": pictures.curves(here, plan.ours),
+            }
             parts += [
                 f"![NDCG@10 of each model]({dataset}-ndcg.png)",
+                rare_items(here),
+                beyond_accuracy(here),
                 f"![What it costs]({dataset}-cost.png)",
+                f"![How it is learnt]({dataset}-curves.png)",
             ]
         parts.append(chosen(here))
     text = "\n\n".join(filter(None, parts)) + "\n"
@@ -165,6 +172,19 @@ def _chance(p):
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def rare_items(findings):
+    """NDCG@10 by how often an item was seen in training, the mean over the seeds."""
+    models = [(found.name, found.ranks) for found in findings if found.seeds]
+    made = sliced("times in training", item_slices, models, metrics=["ndcg@10"])
+    return f"**Rare and new items: NDCG@10 by how often the target stands in training**; {MASKED}.\n\n{made}"
+
+
+def beyond_accuracy(findings):
+    """What the lists of each model are like, the mean over the seeds."""
+    measured = [(found.name, found.beyond) for found in findings if found.seeds]
+    return f"**Beyond accuracy**\n\n{words()}\n\n{beyond_table(measured)}"
+
+
 def chosen(findings):
     """What the tuned models were trained with, folded away."""
     parts = []
@@ -175,60 +195,3 @@ def chosen(findings):
                 f"<details><summary>{found.name}: settings</summary>\n\n```yaml\n{lines}\n```\n\n</details>"
             )
     return "\n\n".join(parts)
-
-
-STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 1em;color:#222}"
-    "table{border-collapse:collapse;margin:1em 0;font-variant-numeric:tabular-nums}"
-    "th,td{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right}"
-    "th:first-child,td:first-child{text-align:left}img{max-width:100%}pre{background:#f6f6f6;padding:.6em}"
-)
-
-
-def as_html(text, drawn):
-    """The page's Markdown, of the few forms that it has, as one HTML file with the pictures inside."""
-    blocks = []
-    for block in text.strip().split("\n\n"):
-        first, _, rest = block.partition("\n")
-        if first.startswith("#"):
-            level = len(first) - len(first.lstrip("#"))
-            blocks.append(f"<h{level}>{html.escape(first.lstrip('# '))}</h{level}>")
-        elif first.startswith("| "):
-            blocks.append(_html_table(block))
-        elif first.startswith("!["):
-            name, file = block[2:-1].split("](")
-            data = base64.b64encode(drawn[file]).decode()
-            blocks.append(f'<img alt="{html.escape(name)}" src="data:image/png;base64,{data}">')
-        elif first == "```yaml":
-            blocks.append(f"<pre>{html.escape(rest.removesuffix('```'))}</pre>")
-        elif first.startswith("<"):
-            blocks.append(block)
-        elif first.startswith("- "):
-            blocks.append(
-                "<ul>" + "".join(f"<li>{_inline(line[2:])}</li>" for line in block.split("\n")) + "</ul>"
-            )
-        else:
-            blocks.append(f"<p>{_inline(block)}</p>")
-    title = html.escape(text.partition("\n")[0].lstrip("# "))
-    head = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-    )
-    return head + "\n".join(blocks) + "\n"
-
-
-def _html_table(block):
-    lines = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in block.split("\n")]
-    rows = [lines[0], *lines[2:]]
-    cells = [
-        "<tr>" + "".join(f"<{tag}>{_inline(cell.strip())}</{tag}>" for cell in row) + "</tr>"
-        for row, tag in zip(rows, ["th", *["td"] * (len(rows) - 1)], strict=True)
-    ]
-    return f"<table>{''.join(cells)}</table>"
-
-
-def _inline(text):
-    """Escaped text in which ``**`` and single backquotes mean what they mean in Markdown."""
-    pieces = html.escape(text, quote=False).split("**")
-    strong = "".join(f"<b>{piece}</b>" if place % 2 else piece for place, piece in enumerate(pieces))
-    pieces = strong.split("`")
-    return "".join(f"<code>{piece}</code>" if place % 2 else piece for place, piece in enumerate(pieces))

@@ -1,9 +1,10 @@
-"""The pictures of a benchmark: accuracy with its interval, and accuracy beside what it costs; PNG."""
+"""The pictures of a benchmark: accuracy with its interval, beside what it costs, and while it is learnt; PNG."""
 
 import io
 
 import numpy as np
 
+from ..evaluation.curve import name_ends
 from ..evaluation.significance import bootstrap_interval
 
 OURS, OTHERS, INK = "#0072B2", "#8A8A8A", "#333333"
@@ -60,6 +61,35 @@ def cost(findings, ours=None, kind="masked"):
     panel.set_xlabel("seconds of a training", fontsize=10, color=INK)
     panel.set_title(
         "NDCG@10, history masked, beside its cost", loc="left", fontsize=11, fontweight="bold", color=INK
+    )
+    panel.grid(color="#E4E4E4", linewidth=0.8)
+    return _png(figure)
+
+
+def curves(findings, ours=None):
+    """The validation metric of each model beside the seconds it had trained, first seed, on a logarithmic axis."""
+    figure, panel = _figure(8, 4.4)
+    ends, metric = [], ""
+    for found in findings:
+        seconds = np.cumsum([entry["seconds"] for entry in found.curve]).clip(0.01)
+        key = found.metric.lower()
+        points = [(x, e[key]) for x, e in zip(seconds, found.curve, strict=True) if key in e]
+        if not points:
+            continue
+        colour, metric = OURS if found.name == ours else OTHERS, found.metric
+        mark = {"marker": "o", "markersize": 2.5 if len(points) > 1 else 5}
+        panel.plot(*zip(*points, strict=True), color=colour, linewidth=1.6, **mark)
+        ends.append((points[-1], found.name, colour))
+    panel.set_xscale("log")
+    panel.set_ylim(0, None)
+    name_ends(panel, ends, gap=0.06)
+    panel.set_xlabel("seconds of training", fontsize=10, color=INK)
+    panel.set_title(
+        f"{metric} on the validation part while training",
+        loc="left",
+        fontsize=11,
+        fontweight="bold",
+        color=INK,
     )
     panel.grid(color="#E4E4E4", linewidth=0.8)
     return _png(figure)

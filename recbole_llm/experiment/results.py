@@ -35,6 +35,12 @@ class Finding:
         Convention -> NDCG@10 of each user, the mean over the seeds.
     ranks : list of DataFrame
         As ``evaluation.ranks`` gives them, one per seed.
+    beyond : dict of str to float
+        The measures of ``evaluation.beyond``, means over the seeds.
+    curve : list of dict
+        The learning curve of the first seed.
+    metric : str
+        What was validated.
     seconds, memory_gib, parameters : float
         Of a training: the mean over the seeds, the most, the number of weights.
     settings : dict
@@ -49,6 +55,9 @@ class Finding:
     metrics: dict
     users: dict
     ranks: list
+    beyond: dict
+    curve: list
+    metric: str
     seconds: float
     memory_gib: float
     parameters: int
@@ -83,6 +92,12 @@ def _finding(home, dataset, name, seeds):
         },
         users={kind: _mean_of_seeds(ranks, column) for kind, column in COLUMNS.items()},
         ranks=ranks,
+        beyond={
+            key: float(np.mean([outcome["beyond_accuracy"][key] for outcome in outcomes]))
+            for key in (outcomes[0]["beyond_accuracy"] if outcomes else ())
+        },
+        curve=outcomes[0]["curve"] if outcomes else [],
+        metric=str(given[0].get("valid_metric", "")) if given else "",
         seconds=float(np.mean([outcome["seconds"] for outcome in outcomes])) if outcomes else 0.0,
         memory_gib=max((outcome["peak_memory_gib"] for outcome in outcomes), default=0.0),
         parameters=max((outcome["parameters"] for outcome in outcomes), default=0),

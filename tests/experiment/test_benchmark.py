@@ -73,7 +73,8 @@ def test_the_page_and_its_tables_say_the_same(finished):
     chosen = (rows["model"] == "LLMSeqRec") & (rows["history"] == "masked") & (rows["metric"] == "ndcg@10")
     mean = f"{rows['value'][chosen].mean():.4f}"
     assert "<tr><th></th><th>NDCG@10 masked</th>" in page
-    assert mean in text and mean in page and page.count("data:image/png;base64,") == 2
+    assert mean in text and mean in page and page.count("data:image/png;base64,") == 3
+    assert "times in training" in page and "Gini index" in page
     ranks = [pd.read_parquet(finished / f"carousel/LLMSeqRec/seed-{seed}/ranks.parquet") for seed in (1, 2)]
     assert [len(frame) for frame in ranks] == [40, 40]
     (against,) = [
