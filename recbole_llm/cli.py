@@ -93,6 +93,21 @@ def ablate(arguments=None):
         _study(plan_from, run, arguments, "ablation")
 
 
+def tune(arguments=None):
+    """``recbole-llm tune --model=LLMSeqRec --dataset=ml-100k --trials=12 [--search=optuna] [--resume=<folder>]``."""
+    with _one_sentence():
+        from .config import read_arguments
+        from .experiment.sweep import plan_from, resumed, run_sweep
+
+        given = read_arguments(sys.argv[1:] if arguments is None else arguments)
+        address, place = given.pop("ray_address", None), given.pop("resume", None)
+        if place:
+            print(run_sweep(resumed(place), place, address))
+        else:
+            place = given.pop("out", "tune")
+            print(run_sweep(plan_from(given), place, address))
+
+
 def _study(plan_from, run, arguments, name):
     from .config import read_arguments
 
@@ -110,6 +125,7 @@ VERBS = {
     "train": train,
     "benchmark": benchmark,
     "ablate": ablate,
+    "tune": tune,
     "export": export,
 }
 

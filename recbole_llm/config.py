@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 from recbole.config import Config as RecBoleConfig
+from recbole.evaluator import metric_types
 from recbole.utils import (
     ModelType,
     dataset_arguments,
@@ -91,13 +92,22 @@ class Config(RecBoleConfig):
 
     def _load_internal_config_dict(self, model, model_class, dataset):
         super()._load_internal_config_dict(model, model_class, dataset)
-        ours = _read_yaml(PROPERTIES / "overall.yaml")
-        ours |= _read_yaml(PROPERTIES / "model" / f"{model}.yaml")
-        of_dataset = _read_yaml(PROPERTIES / "dataset" / f"{dataset}.yaml")
+        ours = read_yaml(PROPERTIES / "overall.yaml")
+        ours |= read_yaml(PROPERTIES / "model" / f"{model}.yaml")
+        of_dataset = read_yaml(PROPERTIES / "dataset" / f"{dataset}.yaml")
         of_model = of_dataset.pop("models", {}).get(
             model, {}
         )  # what was tuned for this model on this data set
         self.internal_config_dict.update(ours | of_dataset | of_model)
+
+    def _set_default_parameters(self):
+        metrics = self.final_config_dict["metrics"]
+        for metric in [metrics] if isinstance(metrics, str) else metrics:
+            if metric.lower() not in metric_types:
+                near = difflib.get_close_matches(metric.lower(), metric_types, 1)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(metric_types))}"
+                raise SettingError(f"no metric is called {metric}; {hint}")
+        super()._set_default_parameters()
 
     def _init_device(self):
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -188,7 +198,7 @@ def read_files(paths):
     for path in map(Path, paths):
         if not path.is_file():
             raise SettingError(f"config_files: no file {path}; give paths of YAML files, with blanks between")
-        found |= _read_yaml(path)
+        found |= read_yaml(path)
     return found
 
 
@@ -212,5 +222,6 @@ def _refuse_unknown(given, known):
             raise SettingError(f"unknown config key `{key}`; {hint}")
 
 
-def _read_yaml(path):
+def read_yaml(path):
+    """The keys of a YAML file; none where there is no such file."""
     return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}

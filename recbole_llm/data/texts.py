@@ -81,7 +81,13 @@ def _asked(config, dataset, fields, device):
         endpoint=config["text_endpoint"],
         compute_dtype=config["text_compute_dtype"],
     )
-    table = read_columns(Path(config["data_path"]) / f"{config['dataset']}.item")
+    path = Path(config["data_path"]) / f"{config['dataset']}.item"
+    if not path.is_file():
+        raise SettingError(
+            f"text_fields names {', '.join(fields)}, but there is no {path}; write the items' texts there, a column a "
+            "field, or use a model that reads no text (fusion: id_only)"
+        )
+    table = read_columns(path)
     for field in fields:
         template, texts = _texts(config, dataset, table, field)
         yield field, texts, encoder, template

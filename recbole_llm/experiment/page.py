@@ -20,8 +20,7 @@ from .results import METRICS, differences, spread
 PROTOCOL = (
     "Every item is ranked, none is sampled. Where the history is masked, what a user had before the target is left out "
     "of the ranking; where it is not, it competes with the target. Half of the items that tie with the target come "
-    'before it. "±" is the standard deviation over the seeds. The differences are paired user by user, between means '
-    "over the seeds: a 95 % bootstrap interval, the p of a sign-flip permutation test, and that p corrected for all "
+    "before it. The differences are paired user by user: a 95 % bootstrap interval, the p of a sign-flip permutation test, and that p corrected for all "
     "differences of the table (Holm; false discovery rate); d is the mean difference in standard deviations over users."
 )
 
@@ -38,7 +37,7 @@ def write(home, findings, plan):
     drawn = {}
     for dataset in plan.datasets:
         here = of_dataset(findings, dataset)
-        parts += [f"## {dataset}", results(here), faults(here)]
+        parts += [f"## {dataset}", results(here), said_of(here), faults(here)]
         for kind, convention in CONVENTIONS.items():
             parts.append(against(apart[dataset, kind], plan.ours, convention))
         if any(found.seeds for found in here):
@@ -106,11 +105,11 @@ def protocol(plan):
         if searched
         else "No model was tuned. "
     )
-    seeds = f"Seeds {', '.join(map(str, plan.seeds))}. "
+    if len(plan.seeds) == 1:
+        return f"{search}Seed {plan.seeds[0]} alone: nothing is said of seeds. {PROTOCOL}"
     return (
-        search
-        + (seeds if len(plan.seeds) > 1 else f"Seed {plan.seeds[0]} alone: nothing is said of seeds. ")
-        + PROTOCOL
+        f'{search}Seeds {", ".join(map(str, plan.seeds))}: "±" is the standard deviation over them, and differences are '
+        f"between means over them. {PROTOCOL}"
     )
 
 
@@ -124,7 +123,7 @@ def results(findings):
     for place, found in enumerate(findings):
         row = [found.name]
         for key, of_each in means.items():
-            best = of_each[place] is not None and of_each[place] == max(m for m in of_each if m is not None)
+            best = bool(of_each[place]) and of_each[place] == max(m for m in of_each if m is not None)
             row.append(_value(found, key, best))
         cost = [duration(found.seconds), f"{found.memory_gib:.1f} GiB", f"{found.parameters:,}"]
         rows.append([*row, *(cost if found.seeds else ["", "", ""])])
@@ -139,6 +138,16 @@ def _value(found, key, best):
     text = f"{mean:.4f}"
     text = f"**{text}**" if best else text
     return text if deviation is None else f"{text} ± {deviation:.4f}"
+
+
+def said_of(findings):
+    """What must be known before anything is compared; empty where there is nothing."""
+    done = [found for found in findings if found.seeds]
+    if done and not any(value for found in done for values in found.metrics.values() for value in values):
+        return "No model has a target among its ten best items: all are 0, and nothing can be compared."
+    if any(len(found.users["masked"]) == 1 for found in done):
+        return "One user alone was tested: nothing is said of differences over users."
+    return ""
 
 
 def faults(findings):

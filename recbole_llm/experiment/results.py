@@ -120,14 +120,14 @@ def _mean_of_seeds(ranks, column):
 def differences(findings, ours, kind="masked"):
     """A row for each other entry of one data set: ours minus it, with intervals, tests and their corrections.
 
-    Entries that were not tested on the same users as ours, or not at all, are left out.
+    Entries that were not tested on the same users as ours, or not at all, are left out; one user says nothing.
     """
     first = next(found for found in findings if found.name == ours)
     rows = []
     for other in findings:
         same = (
             other is not first
-            and len(first.users[kind])
+            and len(first.users[kind]) > 1
             and first.users[kind].index.equals(other.users[kind].index)
         )
         if same:

@@ -84,6 +84,18 @@ def _is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def inside(space, point):
+    """Whether ``point`` has a value of the space for each of its keys."""
+    return all(key in point and _holds(values, point[key]) for key, values in space.items())
+
+
+def _holds(values, value):
+    if isinstance(values, list):
+        return value in values
+    ((_, (low, high)),) = values.items()
+    return _is_number(value) and low <= value <= high
+
+
 def draws(space, count, seed):
     """``count`` settings of a random search (James Bergstra and Yoshua Bengio, JMLR 2012), the first of them ``{}``.
 

@@ -10,8 +10,10 @@ from ..errors import SettingError
 
 def connect(address, log_to_driver):
     """Join the Ray cluster at ``address``; an error in one sentence where there is none."""
-    import ray
-
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise SettingError("this needs Ray, which is not installed: pip install 'ray[tune]'") from error
     try:
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=log_to_driver)
     except ConnectionError as error:

@@ -110,15 +110,15 @@ def refit(given, first, folder, screen):
     return outcome
 
 
-def validate(given):
+def validate(given, after_validation=None, keep_weights=False):
     """Train ``given["model"]`` and stop before the test part, which a search must not see; returns the run's folder.
 
-    What the validation found stands in its ``validation.json``; the weights are not kept.
+    What the validation found stands in its ``validation.json``. ``after_validation`` is called with the trainer.
     """
     config = configured(given)
     folder = folder_of(config)
     report.write_json(folder / SETTINGS, given)
-    trainer, _, _ = train(config, folder, Screen(folder))
+    trainer, _, _ = train(config, folder, Screen(folder), after_validation)
     best = best_of(trainer)
     found = {
         "metric": config["valid_metric"],
@@ -126,7 +126,8 @@ def validate(given):
         "epoch": best["epoch"],
     }
     report.write_json(folder / VALIDATION, found | {"epochs": len(trainer.curve)} | costs(trainer))
-    shutil.rmtree(folder / "checkpoint")
+    if not keep_weights:
+        shutil.rmtree(folder / "checkpoint")
     return folder
 
 
@@ -136,22 +137,28 @@ def train_and_test(config, folder, screen):
     return test(trainer, test_data, config, screen, texts)
 
 
-def train(config, folder, screen):
+def train(config, folder, screen, after_validation=None):
     """The trainer of a trained model, the test part, and the manifests of the texts by field."""
     config["checkpoint_dir"] = str(folder / "checkpoint")
     (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
     (train_data, valid_data, test_data), texts, model = build(config)
     trainer = trainer_for(config, model)
-    fit(trainer, train_data, valid_data, config, folder, screen)
+    fit(trainer, train_data, valid_data, config, folder, screen, after_validation)
     return trainer, test_data, texts
 
 
-def fit(trainer, train_data, valid_data, config, folder, screen):
+def fit(trainer, train_data, valid_data, config, folder, screen, after_validation=None):
     """Train; Ctrl-C keeps the best weights so far and says how to go on."""
     last = folder / "checkpoint" / LAST
     if config["resume"] and last.is_file():
         trainer.resume_checkpoint(last)
-    trainer.on_epoch = lambda epoch: screen.epoch(trainer, epoch)
+
+    def after_epoch(epoch):
+        screen.epoch(trainer, epoch)
+        if after_validation:
+            after_validation(trainer)
+
+    trainer.on_epoch = after_epoch
     screen.begin(trainer, train_data)
     try:
         trainer.fit(train_data, valid_data, saved=True, show_progress=config["show_progress"])

@@ -6,14 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from carousel import TINY, write_carousel
+from shop import write
 
 from recbole_llm import cli
 from recbole_llm.errors import SettingError
-from recbole_llm.experiment import ablation, benchmark, study
+from recbole_llm.experiment import ablation, benchmark, page, study
 from recbole_llm.experiment.space import Entry
 
 SMALL = {
@@ -67,14 +69,14 @@ def test_each_model_is_searched_on_validation_and_tested_with_every_seed(finishe
 
 
 def test_the_page_and_its_tables_say_the_same(finished):
-    page, text = ((finished / f"benchmark.{kind}").read_text() for kind in ("html", "md"))
+    shown, text = ((finished / f"benchmark.{kind}").read_text() for kind in ("html", "md"))
     rows = pd.read_csv(finished / "benchmark.csv")
     assert len(rows) == 2 * 2 * 2 * 2  # models, seeds, conventions, metrics
     chosen = (rows["model"] == "LLMSeqRec") & (rows["history"] == "masked") & (rows["metric"] == "ndcg@10")
     mean = f"{rows['value'][chosen].mean():.4f}"
-    assert "<tr><th></th><th>NDCG@10 masked</th>" in page
-    assert mean in text and mean in page and page.count("data:image/png;base64,") == 3
-    assert "times in training" in page and "Gini index" in page
+    assert "<tr><th></th><th>NDCG@10 masked</th>" in shown
+    assert mean in text and mean in shown and shown.count("data:image/png;base64,") == 3
+    assert "times in training" in shown and "Gini index" in shown
     ranks = [pd.read_parquet(finished / f"carousel/LLMSeqRec/seed-{seed}/ranks.parquet") for seed in (1, 2)]
     assert [len(frame) for frame in ranks] == [40, 40]
     (against,) = [
@@ -83,7 +85,7 @@ def test_the_page_and_its_tables_say_the_same(finished):
         if d["history"] == "masked"
     ]
     assert against["against"] == "Pop" and against["users"] == 40 and against["holm"] == against["p"]
-    assert "Seeds 1, 2." in text and "2 trials on the validation part" in text
+    assert "Seeds 1, 2: " in text and "2 trials on the validation part" in text
 
 
 def test_what_is_finished_is_not_repeated_and_what_failed_is_tried_again(finished, shop, monkeypatch):
@@ -108,6 +110,44 @@ def test_a_training_that_fails_stops_nothing_and_is_named(shop, tmp_path, in_thi
     monkeypatch.setattr(study, "work", failing)
     text = benchmark.run(plan_on(shop, trials="1"), tmp_path, workers=1).with_suffix(".md").read_text()
     assert "Pop, seed-1: OSError: the disk is full" in text and "| Pop | failed |" in text
+
+
+def page_of(folder, rows, **keys):
+    """The page of a benchmark on a shop of these rows."""
+    write(folder, rows)
+    plan = plan_on(folder, models="LLMSeqRec,SASRec", datasets="shop", trials="1", seeds="1", **keys)
+    return benchmark.run(plan, folder / "out", workers=1).with_suffix(".md").read_text()
+
+
+def test_one_user_and_one_seed_say_nothing_of_users_and_seeds(tmp_path, in_this_process):
+    text = page_of(tmp_path, [("u", f"i{k}", k) for k in range(28)])
+    assert "One user alone was tested: nothing is said of differences over users." in text
+    assert (
+        "Seed 1 alone: nothing is said of seeds." in text
+        and "| LLMSeqRec less |" not in text
+        and "±" not in text
+    )
+
+
+def test_where_every_metric_is_zero_nothing_can_be_compared():
+    nothing, something = ({("masked", "ndcg@10"): [0.0, value]} for value in (0.0, 0.1))
+    users = {"masked": pd.Series([0.0, 0.0])}
+    of = [SimpleNamespace(seeds=(1, 2), metrics=metrics, users=users) for metrics in (nothing, something)]
+    assert "all are 0, and nothing can be compared" in page.said_of(of[:1])
+    assert page.said_of(of) == "" == page.said_of([])
+
+
+def test_a_text_model_without_texts_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(
+        SettingError, match="text_fields names title, but there is no .*shop.item; write the items"
+    ):
+        page_of(tmp_path, [(f"u{u}", f"i{u + k}", k) for u in range(4) for k in range(9)], fusion="gate")
+
+
+def test_a_ranking_longer_than_the_catalogue_is_refused_in_a_sentence(tmp_path, in_this_process, capsys):
+    page_of(tmp_path, [(f"u{u}", f"i{(k + u) % 8}", k) for u in range(9) for k in range(5)])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "failed: topk asks for 10 items, and `shop` has 8; set topk to fewer" in said
 
 
 def test_other_settings_need_another_folder(finished, shop):
@@ -136,7 +176,7 @@ def test_plans_that_cannot_be_are_refused_in_a_sentence(shop, changes, message):
 def test_an_unknown_key_or_metric_is_refused_before_anything_is_trained(shop, tmp_path):
     refused = [
         ({"epohcs": "3"}, "did you mean `epochs`"),
-        ({"metrics": "['NDGC']"}, "NDGC"),
+        ({"metrics": "['NDGC']"}, "no metric is called NDGC; did you mean ndcg?"),
         ({"saved": "False"}, "a benchmark compares the ranks of all items"),
         (
             {"eval_args": "{'split': {'LS': 'valid_and_test'}, 'order': 'TO', 'mode': 'uni100'}"},

@@ -1,0 +1,146 @@
+"""Ray Tune as a search of settings needs it: what is sampled, when a trial is stopped, how a search is restored."""
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import SettingError
+from ..train.on_ray import connect
+from .space import inside
+
+POINT = "point"  # what is sampled where the points are known beforehand: their numbers
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What Ray Tune says of one trial: its settings, its folder, its last report and its error, if it had one."""
+
+    drawn: dict
+    folder: Path
+    report: dict
+    error: str | None
+
+
+def search(sweep, points, train, folder, epochs, address=None):
+    """Ray Tune's search of ``sweep``, from where ``folder`` was left, as a list of ``Tried``.
+
+    Parameters
+    ----------
+    sweep : sweep.Sweep
+    points : list of dict
+        What is tried: all of it, or, by Optuna, at first.
+    train : function
+        ``train(drawn, given, folder, report)``, in a process of its own.
+    folder : Path
+        Ray's own, with a folder per trial; Ray pickles its state there.
+    epochs : int
+        Of a whole trial.
+    address : str, optional
+        A Ray cluster; None: this machine.
+    """
+    connect(address or "local", log_to_driver=False)
+    from ray import tune
+
+    trainable = tune.with_resources(
+        functools.partial(_trial, points=points, train=train, given=sweep.given, stand=os.getcwd()),
+        {"cpu": sweep.cpus, "gpu": sweep.gpus},
+    )
+    if tune.Tuner.can_restore(str(folder)):
+        tuner = tune.Tuner.restore(str(folder), trainable, resume_errored=True)
+    else:
+        tuner = _new(sweep, points, trainable, folder, epochs)
+    return [
+        Tried(
+            _settings(result.config, points),
+            Path(result.path),
+            result.metrics or {},
+            str(result.error).strip().splitlines()[-1] if result.error else None,
+        )
+        for result in tuner.fit()
+    ]
+
+
+def _new(sweep, points, trainable, folder, epochs):
+    from ray import tune
+    from ray.tune.schedulers import ASHAScheduler
+
+    if sweep.search == "optuna":
+        space, searcher = _of_optuna(sweep, points)
+    else:
+        space, searcher = {POINT: tune.grid_search(list(range(len(points))))}, None
+    return tune.Tuner(
+        trainable,
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            metric="validation",
+            mode="max",
+            num_samples=sweep.trials if searcher else 1,
+            search_alg=searcher,
+            scheduler=ASHAScheduler(
+                time_attr="epochs",
+                stop_last_trials=False,  # a whole trial ends by itself
+                max_t=epochs,
+                grace_period=sweep.grace or max(epochs // 10, 1),
+                reduction_factor=3,
+            ),
+            max_concurrent_trials=sweep.workers,
+            reuse_actors=True,  # a new process spends seconds on imports
+            trial_name_creator=functools.partial(_name, points=points),
+            trial_dirname_creator=_folder,
+        ),
+        run_config=tune.RunConfig(name=folder.name, storage_path=str(folder.parent)),
+    )
+
+
+def _folder(trial):
+    return f"trial-{trial.config.get(POINT, trial.trial_id)}"
+
+
+def _name(trial, points):
+    """What Ray's table calls a trial: its folder and, where the table has no columns for them, its settings."""
+    drawn = _settings(trial.config, points).items() if POINT in trial.config else ()
+    return " ".join([_folder(trial), *(f"{key}={value}" for key, value in drawn)])
+
+
+def _settings(config, points):
+    return points[config[POINT]] if POINT in config else dict(config)
+
+
+def _trial(config, points, train, given, stand):
+    """One trial, in Ray's process."""
+    from ray import tune
+
+    os.chdir(stand)
+    train(
+        _settings(config, points), given, os.path.join(tune.get_context().get_trial_dir(), "run"), tune.report
+    )
+
+
+def _of_optuna(sweep, points):
+    """Ray's space and Optuna's search of it."""
+    from ray import tune
+
+    try:
+        from ray.tune.search.optuna import OptunaSearch
+
+        first = points if all(inside(sweep.space, point) for point in points) else None
+        seed = int(sweep.given.get("seed", 2020))
+        searcher = OptunaSearch(metric="validation", mode="max", seed=seed, points_to_evaluate=first)
+    except (ImportError, AssertionError) as error:
+        raise SettingError(
+            "search: optuna needs Optuna; pip install optuna, or take --search=random"
+        ) from error
+    kinds = {
+        "log": tune.loguniform,
+        "uniform": tune.uniform,
+        "int": lambda low, high: tune.randint(low, high + 1),
+    }
+    space = {}
+    for key, values in sweep.space.items():
+        if isinstance(values, list):
+            space[key] = tune.choice(values)
+        else:
+            ((kind, ends),) = values.items()
+            space[key] = kinds[kind](*ends)
+    return space, searcher

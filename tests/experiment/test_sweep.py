@@ -1,0 +1,213 @@
+"""A search on the carousel: what it tries, what it leaves, that its best can be trained again; and once with Ray."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from carousel import TINY, write_carousel
+
+from recbole_llm import cli
+from recbole_llm.errors import SettingError
+from recbole_llm.experiment import ray_tune, sweep
+from recbole_llm.train import run as road
+
+SMALL = {
+    key: str(value) for key, value in TINY.items() if key not in ("learning_rate", "dropout", "show_progress")
+}
+SMALL |= {"fusion": "id_only", "epochs": "4", "device_threads": "1"}
+SPACE = {"learning_rate": {"log": [1e-4, 1e-1]}, "dropout": [0.0, 0.5]}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    return write_carousel(tmp_path_factory.mktemp("shop"), n_items=40)
+
+
+def given(shop, folder, varied=SPACE, **changes):
+    file = folder / "space.yaml"
+    file.write_text(yaml.safe_dump(varied))
+    asked = {"dataset": "carousel", "data_path": str(shop), "space": str(file), "trials": "4"} | SMALL
+    return {key: value for key, value in (asked | changes).items() if value is not None}
+
+
+class Stopped(Exception):
+    """What ASHA does to a trial."""
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """The second trial is stopped at its first report, the third fails; the others are whole."""
+
+    def search(asked, points, train, folder, epochs, address=None):
+        tried = []
+        for number, point in enumerate(points):
+            reports, error = [], None
+
+            def report(found, number=number, reports=reports):
+                reports.append(found)
+                if number == 1:
+                    raise Stopped
+
+            place = folder / f"trial-{number}"
+            place.mkdir(parents=True, exist_ok=True)
+            try:
+                if number == 2:
+                    raise OSError("the disk is full")
+                train(point, asked.given, place / "run", report)
+            except Stopped:
+                pass
+            except OSError as fault:
+                error = str(fault)
+            tried.append(ray_tune.Tried(point, place, reports[-1] if reports else {}, error))
+        return tried
+
+    monkeypatch.setattr(ray_tune, "search", search)
+
+
+@pytest.fixture
+def finished(shop, tmp_path, in_this_process):
+    assert (
+        sweep.run_sweep(sweep.plan_from(given(shop, tmp_path)), tmp_path / "tune")
+        == tmp_path / "tune" / "best"
+    )
+    return tmp_path / "tune"
+
+
+def test_the_table_says_how_each_trial_ended(finished):
+    found = pd.read_csv(finished / "trials.csv").set_index("trial")
+    assert found["ended"].to_dict() == {
+        "trial-0": "whole",
+        "trial-1": "early",
+        "trial-2": "failed",
+        "trial-3": "whole",
+    }
+    assert found["epochs"].to_dict() == {"trial-0": 4, "trial-1": 1, "trial-2": 0, "trial-3": 4}
+    assert found["defaults"].to_dict() == {
+        "trial-0": True,
+        "trial-1": False,
+        "trial-2": False,
+        "trial-3": False,
+    }
+    assert found.loc["trial-2", "error"] == "the disk is full"
+    assert list(found["validation"].dropna()) == sorted(found["validation"].dropna(), reverse=True)
+
+
+def test_the_test_part_is_read_by_the_best_alone_and_its_weights_stay(finished):
+    assert [path.parent.name for path in finished.rglob("metrics.json")] == ["best"]
+    assert [path.parent.parent.name for path in finished.rglob("best.safetensors")] == ["best"]
+
+
+def test_the_best_settings_train_the_same_model_again(finished, tmp_path):
+    found = pd.read_csv(finished / "trials.csv")
+    best = yaml.safe_load((finished / "best.yaml").read_text())
+    assert best["learning_rate"] == found["learning_rate"][0] and best["dropout"] == found["dropout"][0]
+    assert not set(best) & {"run_path", "run_name", "baseline", "resume"}
+    assert f"{found['validation'][0]:.4f} on the validation part" in (finished / "best.yaml").read_text()
+    again = road.main(
+        [f"--config_files={finished / 'best.yaml'}", f"--run_path={tmp_path}", "--show_progress=False"]
+    )
+    frames = [pd.read_parquet(folder / "ranks.parquet") for folder in (finished / "best", again)]
+    pd.testing.assert_frame_equal(*frames)
+
+
+def test_a_search_that_is_finished_says_the_same_again(finished):
+    before = (finished / "best" / "metrics.json").read_text()
+    assert sweep.run_sweep(sweep.resumed(finished), finished) == finished / "best"
+    assert (finished / "best" / "metrics.json").read_text() == before
+
+
+def test_another_search_needs_another_folder(finished, shop, tmp_path):
+    with pytest.raises(SettingError, match="holds another search; go on with it by --resume"):
+        sweep.run_sweep(sweep.plan_from(given(shop, tmp_path, trials="5")), finished)
+
+
+def test_where_all_trials_fail_the_first_error_is_said(shop, tmp_path, monkeypatch):
+    failed = [ray_tune.Tried({}, tmp_path / "trial-0", {}, "the disk is full")]
+    monkeypatch.setattr(ray_tune, "search", lambda *_: failed)
+    with pytest.raises(SettingError, match="none of 1 trials was finished; the first said: the disk is full"):
+        sweep.run_sweep(sweep.plan_from(given(shop, tmp_path)), tmp_path / "tune")
+
+
+def test_a_grid_has_every_combination_once_and_the_defaults_first(shop, tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(ray_tune, "search", lambda _, points, *__: tried.extend(points) or [])
+    space = {"dropout": [0.0, 0.2], "n_layers": [1, 3]}
+    asked = sweep.plan_from(given(shop, tmp_path, space, search="grid"))
+    with pytest.raises((SettingError, IndexError, KeyError)):  # nothing was tried
+        sweep.run_sweep(asked, tmp_path / "tune")
+    assert tried[0] == {"dropout": 0.2, "n_layers": 1}
+    assert sorted((point["dropout"], point["n_layers"]) for point in tried) == [
+        (0, 1),
+        (0, 3),
+        (0.2, 1),
+        (0.2, 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("space", "changes", "message"),
+    [
+        ({"droput": [0.1]}, {}, "unknown config key `droput`; did you mean `dropout`?"),
+        ({"dropout": 0.1}, {}, "the space of `dropout` is 0.1, expected a list of values"),
+        ({}, {}, "there is nothing to vary"),
+        (SPACE, {"search": "grid"}, "a grid needs lists, but learning_rate has a range"),
+        (SPACE, {"search": "annealing"}, "search is annealing, expected one of random, grid, optuna"),
+        (SPACE, {"trials": "0"}, "trials is 0, expected 1 or more"),
+        (SPACE, {"gpus": "-1"}, "gpus is -1, expected 0 or more"),
+        (SPACE, {"workers": "two"}, "workers is 'two', expected a number"),
+        (SPACE, {"eval_step": "0"}, "a search chooses by the validation part"),
+        (SPACE, {"dataset": None}, "--dataset not given"),
+        (SPACE, {"space": "nowhere.yaml"}, "space: no file nowhere.yaml"),
+        (SPACE, {"epohcs": "3"}, "did you mean `epochs`"),
+        (SPACE, {"space": None, "model": "SASRecc"}, "no model is called SASRecc; did you mean SASRec?"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_in_a_sentence(shop, tmp_path, space, changes, message):
+    with pytest.raises(SettingError) as refusal:
+        sweep.plan_from(given(shop, tmp_path, space, **changes))
+    assert message in str(refusal.value)
+
+
+def test_there_is_nothing_to_go_on_with_where_nothing_was_begun(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        cli.tune([f"--resume={tmp_path}"])
+    assert "give the folder of a search, its --out" in capsys.readouterr().err
+
+
+def test_without_optuna_it_says_what_to_install(shop, tmp_path, monkeypatch):
+    pytest.importorskip("ray.tune.search.optuna")
+    monkeypatch.setattr("ray.tune.search.optuna.optuna_search.ot", None)
+    asked = sweep.plan_from(given(shop, tmp_path, search="optuna"))
+    with pytest.raises(SettingError, match="pip install optuna, or take --search=random"):
+        ray_tune._of_optuna(asked, [{}])
+
+
+def test_without_ray_it_says_what_to_install(shop, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SettingError, match="this needs Ray, which is not installed: pip install"):
+        sweep.run_sweep(sweep.plan_from(given(shop, tmp_path)), tmp_path / "tune")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ray_tune_walks_the_same_road(shop, tmp_path, capsys):
+    import ray
+
+    arguments = [f"--{key}={value}" for key, value in given(shop, tmp_path, trials="3", epochs="9").items()]
+    try:
+        cli.tune([*arguments, "--search=optuna", f"--out={tmp_path / 'tune'}"])
+        found = pd.read_csv(tmp_path / "tune" / "trials.csv")
+        assert len(found) == 3 and found["validation"].notna().all() and found["epochs"].max() == 9
+        best = json.loads((tmp_path / "tune" / "best" / "validation.json").read_text())
+        assert best["score"] == pytest.approx(found["validation"][0])
+        # a search whose process ended before the test goes on from Ray's state
+        shutil.rmtree(tmp_path / "tune" / "best")
+        (Path(tmp_path) / "tune" / "trials.csv").unlink()
+        capsys.readouterr()
+        cli.tune([f"--resume={tmp_path / 'tune'}"])
+        assert len(pd.read_csv(tmp_path / "tune" / "trials.csv")) == 3
+    finally:
+        ray.shutdown()
