@@ -20,8 +20,9 @@ from .results import METRICS, differences, spread
 PROTOCOL = (
     "Every item is ranked, none is sampled. Where the history is masked, what a user had before the target is left out "
     "of the ranking; where it is not, it competes with the target. Half of the items that tie with the target come "
-    "before it. The differences are paired user by user: a 95 % bootstrap interval, the p of a sign-flip permutation test, and that p corrected for all "
-    "differences of the table (Holm; false discovery rate); d is the mean difference in standard deviations over users."
+    "before it. The differences are paired user by user: a 95 % bootstrap interval, the p of a sign-flip permutation "
+    "test, and that p corrected for all differences of the table (Holm; false discovery rate); d is the mean difference "
+    "in standard deviations over users."
 )
 
 
@@ -108,8 +109,8 @@ def protocol(plan):
     if len(plan.seeds) == 1:
         return f"{search}Seed {plan.seeds[0]} alone: nothing is said of seeds. {PROTOCOL}"
     return (
-        f'{search}Seeds {", ".join(map(str, plan.seeds))}: "±" is the standard deviation over them, and differences are '
-        f"between means over them. {PROTOCOL}"
+        f'{search}Seeds {", ".join(map(str, plan.seeds))}: "±" is the standard deviation over them, and differences '
+        f"are between means over them. {PROTOCOL}"
     )
 
 

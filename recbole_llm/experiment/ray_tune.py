@@ -9,6 +9,7 @@ from ..errors import SettingError
 from ..train.on_ray import connect
 from .space import inside
 
+RAY, TRIALS = "ray", "trials"
 POINT = "point"  # what is sampled where the points are known beforehand: their numbers
 
 
@@ -22,8 +23,8 @@ class Tried:
     error: str | None
 
 
-def search(sweep, points, train, folder, epochs, address=None):
-    """Ray Tune's search of ``sweep``, from where ``folder`` was left, as a list of ``Tried``.
+def search(sweep, points, train, home, epochs, address=None):
+    """Ray Tune's search of ``sweep``, from where ``home`` was left, as a list of ``Tried``.
 
     Parameters
     ----------
@@ -32,8 +33,8 @@ def search(sweep, points, train, folder, epochs, address=None):
         What is tried: all of it, or, by Optuna, at first.
     train : function
         ``train(drawn, given, folder, report)``, in a process of its own.
-    folder : Path
-        Ray's own, with a folder per trial; Ray pickles its state there.
+    home : Path
+        Its folder ``trials`` has a folder for each; in ``ray`` Ray pickles its own state.
     epochs : int
         Of a whole trial.
     address : str, optional
@@ -42,18 +43,18 @@ def search(sweep, points, train, folder, epochs, address=None):
     connect(address or "local", log_to_driver=False)
     from ray import tune
 
-    trainable = tune.with_resources(
-        functools.partial(_trial, points=points, train=train, given=sweep.given, stand=os.getcwd()),
-        {"cpu": sweep.cpus, "gpu": sweep.gpus},
+    work = functools.partial(
+        _trial, points=points, train=train, given=sweep.given, stand=os.getcwd(), folders=home / TRIALS
     )
-    if tune.Tuner.can_restore(str(folder)):
-        tuner = tune.Tuner.restore(str(folder), trainable, resume_errored=True)
+    trainable = tune.with_resources(work, {"cpu": sweep.cpus, "gpu": sweep.gpus})
+    if tune.Tuner.can_restore(str(home / RAY)):
+        tuner = tune.Tuner.restore(str(home / RAY), trainable, resume_errored=True)
     else:
-        tuner = _new(sweep, points, trainable, folder, epochs)
+        tuner = _new(sweep, points, trainable, home, epochs)
     return [
         Tried(
             _settings(result.config, points),
-            Path(result.path),
+            home / TRIALS / Path(result.path).name,
             result.metrics or {},
             str(result.error).strip().splitlines()[-1] if result.error else None,
         )
@@ -61,7 +62,7 @@ def search(sweep, points, train, folder, epochs, address=None):
     ]
 
 
-def _new(sweep, points, trainable, folder, epochs):
+def _new(sweep, points, trainable, home, epochs):
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
 
@@ -89,12 +90,16 @@ def _new(sweep, points, trainable, folder, epochs):
             trial_name_creator=functools.partial(_name, points=points),
             trial_dirname_creator=_folder,
         ),
-        run_config=tune.RunConfig(name=folder.name, storage_path=str(folder.parent)),
+        run_config=tune.RunConfig(name=RAY, storage_path=str(home)),
     )
 
 
 def _folder(trial):
-    return f"trial-{trial.config.get(POINT, trial.trial_id)}"
+    return _called(trial.config, trial.trial_id)
+
+
+def _called(config, trial_id):
+    return f"trial-{config.get(POINT, trial_id)}"
 
 
 def _name(trial, points):
@@ -107,14 +112,13 @@ def _settings(config, points):
     return points[config[POINT]] if POINT in config else dict(config)
 
 
-def _trial(config, points, train, given, stand):
-    """One trial, in Ray's process."""
+def _trial(config, points, train, given, stand, folders):
+    """One trial, in Ray's process; Ray's own folder for it is a temporary one, which a restored search would miss."""
     from ray import tune
 
     os.chdir(stand)
-    train(
-        _settings(config, points), given, os.path.join(tune.get_context().get_trial_dir(), "run"), tune.report
-    )
+    folder = folders / _called(config, tune.get_context().get_trial_id())
+    train(_settings(config, points), given, folder, tune.report)
 
 
 def _of_optuna(sweep, points):

@@ -28,7 +28,7 @@ from ..train.build import configured
 from . import ray_tune
 from .space import check, draws, entry
 
-ASKED, RAY, BEST, TABLE, MANIFEST = "sweep.json", "ray", "best.yaml", "trials.csv", "manifest.json"
+ASKED, BEST, TABLE, MANIFEST = "sweep.json", "best.yaml", "trials.csv", "manifest.json"
 SEARCHES = ("random", "grid", "optuna")
 OWN = ("baseline", "run_path", "run_name", "show_progress", "resume")  # of a trial; no settings of its model
 
@@ -156,7 +156,7 @@ def run_sweep(sweep, home, ray_address=None):
             [f"--{key}={value}" for key, value in sweep.given.items()]
         )  # once, not in all trials at once
     points = _points(sweep, config)
-    tried = ray_tune.search(sweep, points, trial, home / RAY, config["epochs"], ray_address)
+    tried = ray_tune.search(sweep, points, trial, home, config["epochs"], ray_address)
     found = _table(tried, points[0], config["epochs"])
     write_bytes(home / TABLE, found.to_csv(index=False).encode())
     if found["validation"].isna().all():
@@ -166,7 +166,7 @@ def run_sweep(sweep, home, ray_address=None):
     best = tried[found.index[0]]
     _write_best(home / BEST, sweep.given | best.drawn, found, config["valid_metric"])
     _show(found, home)
-    return _test(sweep.given | best.drawn, best.folder / "run", home)
+    return _test(sweep.given | best.drawn, best.folder, home)
 
 
 def resumed(home):
@@ -213,7 +213,7 @@ def _table(tried, defaults, epochs):
     rows = []
     for one in tried:
         done = one.report.get("epochs", 0)
-        whole = done >= epochs or (one.folder / "run" / run.VALIDATION).is_file()
+        whole = done >= epochs or (one.folder / run.VALIDATION).is_file()
         rows.append(
             one.drawn
             | {
@@ -261,6 +261,6 @@ def _test(given, trained, home):
         (home / ".best").rename(folder)
     if not (folder / MANIFEST).is_file():  # the last file of a run
         run.run(given | _places(folder))
-    for weights in (home / RAY).glob("*/run/checkpoint"):
+    for weights in (home / ray_tune.TRIALS).glob("*/checkpoint"):
         shutil.rmtree(weights)
     return folder

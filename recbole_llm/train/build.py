@@ -104,15 +104,15 @@ def build(config):
             raise SettingError(
                 f"{key} needs a sequential model whose data set has history_as_offsets; {config['model']} has none"
             )
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:  # elsewhere the key counts scores, not rows
+        most = min(SCORES // dataset.item_num, EVENTS // config["MAX_ITEM_LIST_LENGTH"])
+        config["eval_batch_size"] = min(config["eval_batch_size"], max(most, 1))
+    parts = data_preparation(config, dataset)
     if max(config["topk"]) >= dataset.item_num:
         raise SettingError(
             f"topk asks for {max(config['topk'])} items, and `{config['dataset']}` has {dataset.item_num - 1}; "
             "set topk to fewer"
         )
-    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:  # elsewhere the key counts scores, not rows
-        most = min(SCORES // dataset.item_num, EVENTS // config["MAX_ITEM_LIST_LENGTH"])
-        config["eval_batch_size"] = min(config["eval_batch_size"], max(most, 1))
-    parts = data_preparation(config, dataset)
     texts, train_set = {}, parts[0]._dataset
     if getattr(config.model_class, "reads_text", lambda config: False)(config):
         with parallel.first_alone():

@@ -42,7 +42,7 @@ class Stopped(Exception):
 def in_this_process(monkeypatch):
     """The second trial is stopped at its first report, the third fails; the others are whole."""
 
-    def search(asked, points, train, folder, epochs, address=None):
+    def search(asked, points, train, home, epochs, address=None):
         tried = []
         for number, point in enumerate(points):
             reports, error = [], None
@@ -52,12 +52,11 @@ def in_this_process(monkeypatch):
                 if number == 1:
                     raise Stopped
 
-            place = folder / f"trial-{number}"
-            place.mkdir(parents=True, exist_ok=True)
+            place = home / ray_tune.TRIALS / f"trial-{number}"
             try:
                 if number == 2:
                     raise OSError("the disk is full")
-                train(point, asked.given, place / "run", report)
+                train(point, asked.given, place, report)
             except Stopped:
                 pass
             except OSError as fault:
@@ -203,6 +202,8 @@ def test_ray_tune_walks_the_same_road(shop, tmp_path, capsys):
         assert len(found) == 3 and found["validation"].notna().all() and found["epochs"].max() == 9
         best = json.loads((tmp_path / "tune" / "best" / "validation.json").read_text())
         assert best["score"] == pytest.approx(found["validation"][0])
+        whole = json.loads((tmp_path / "tune" / "trials" / found["trial"][0] / "validation.json").read_text())
+        assert whole == best
         # a search whose process ended before the test goes on from Ray's state
         shutil.rmtree(tmp_path / "tune" / "best")
         (Path(tmp_path) / "tune" / "trials.csv").unlink()
