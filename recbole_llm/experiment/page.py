@@ -21,8 +21,8 @@ PROTOCOL = (
     "Every item is ranked, none is sampled. Where the history is masked, what a user had before the target is left out "
     "of the ranking; where it is not, it competes with the target. Half of the items that tie with the target come "
     "before it. The differences are paired user by user: a 95 % bootstrap interval, the p of a sign-flip permutation "
-    "test, and that p corrected for all differences of the table (Holm; false discovery rate); d is the mean difference "
-    "in standard deviations over users."
+    "test, and that p corrected for all differences of the table (Holm; false discovery rate); d is the mean "
+    "difference in standard deviations over users."
 )
 
 

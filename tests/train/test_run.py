@@ -279,7 +279,10 @@ CAROUSEL = ["--topk=[10]", "--model=LLMSeqRec", "--dataset=carousel"]
         ([*CAROUSEL, "--learner=adamm"], "`learner` has 'adamm'; did you mean adam?"),
         ([*CAROUSEL, "--valid_metric=NDGC@10"], "`valid_metric` has 'ndgc'; did you mean ndcg?"),
         ([*CAROUSEL, "--valid_metric=NDCG@5"], "`valid_metric` has 'ndcg@5'; did you mean ndcg@"),
-        ([*CAROUSEL, "--topk=[0]"], "RecBole refuses a config key: topk must be a positive integer"),
+        (
+            ["--model=LLMSeqRec", "--dataset=carousel", "--topk=[0]"],
+            "RecBole refuses a config key: topk must be a positive integer",
+        ),
         ([*CAROUSEL, "--metrics=['NDGC']"], "no metric is called NDGC; did you mean ndcg?"),
         ([*CAROUSEL, "--eval_batch_size=0"], "`eval_batch_size` is 0, expected 1 or more"),
         ([*CAROUSEL, "--average_decay=2"], "`average_decay` is 2.0, expected from 0 to less than 1"),
