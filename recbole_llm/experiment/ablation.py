@@ -38,7 +38,7 @@ def plan_from(given):
         raise SettingError(f"{model} has no switches in properties/ablation; those of {known} are known")
     wanted = given.pop("switches", None)
     switches = yaml.safe_load(file.read_text(encoding="utf-8"))
-    plan = benchmark.plan_from(given | {"models": model, "trials": "1"})
+    plan = benchmark.plan_from(given | {"models": model, "trials": "1", "strong": "False"})
     entries = entries_of(model, switches) | {"fields": _of_fields(model, plan)}
     return replace(plan, entries=(Entry(model, model), *_chosen(entries, wanted)))
 

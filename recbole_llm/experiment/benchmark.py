@@ -25,6 +25,7 @@ PROTOCOL = {  # of every training, unless the user asks for another
     "valid_metric": "NDCG@10",
     "mask_history": True,
 }
+STRONG = "SASRec-strong"  # stands in every table: a gain over weak baselines is none
 MODELS = "Pop,ItemKNN,BPR,FPMC,GRU4Rec,SASRec,SASRec-strong,LLMSeqRec"
 
 
@@ -67,6 +68,8 @@ def plan_from(given):
     seeds = _numbers(given.pop("seeds", "2020,2021,2022"), "seeds")
     (trials,) = _numbers(given.pop("trials", "4"), "trials")
     ours = given.pop("ours", "LLMSeqRec" if "LLMSeqRec" in names else names[-1])
+    if _yes(given.pop("strong", "True"), "strong") and STRONG not in names:
+        names = (*names, STRONG)
     if ours not in names:
         raise SettingError(f"ours is {ours}, expected one of the models, {', '.join(names)}")
     if trials < 1:
@@ -77,6 +80,12 @@ def plan_from(given):
     for one in entries:
         get_model(one.model)
     return Plan(entries, datasets, seeds, trials, ours, given)
+
+
+def _yes(text, key):
+    if str(text).lower() not in ("true", "false"):
+        raise SettingError(f"{key} is {text!r}, expected True or False")
+    return str(text).lower() == "true"
 
 
 def _words(text, key):

@@ -44,6 +44,7 @@ def in_this_process(monkeypatch):
 
 def plan_on(shop, **changes):
     given = {"models": "Pop,LLMSeqRec", "datasets": "carousel", "seeds": "1,2", "trials": "2"}
+    given["strong"] = "False"
     return benchmark.plan_from(given | {"data_path": str(shop)} | SMALL | changes)
 
 
@@ -189,6 +190,16 @@ def test_an_unknown_key_or_metric_is_refused_before_anything_is_trained(shop, tm
     assert not list(tmp_path.rglob(study.ASKED))
 
 
+def test_a_strong_sasrec_stands_in_every_table_unless_it_is_unwanted(shop):
+    asked = [
+        plan_on(shop, strong=strong, models=models) for strong, models in (("True", "Pop"), ("False", "Pop"))
+    ]
+    assert [[one.name for one in plan.entries] for plan in asked] == [["Pop", "SASRec-strong"], ["Pop"]]
+    assert [plan.ours for plan in asked] == ["Pop", "Pop"]
+    with pytest.raises(SettingError, match="strong is 'yes', expected True or False"):
+        plan_on(shop, strong="yes")
+
+
 def test_strong_sasrec_takes_over_our_size_and_rows(shop):
     (one,) = [e for e in plan_on(shop, models="SASRec-strong,LLMSeqRec").entries if e.name == "SASRec-strong"]
     settings = benchmark._settings(one, "carousel", plan_on(shop))
@@ -238,6 +249,7 @@ def test_killed_at_any_point_it_gives_the_same_table(shop, tmp_path, in_this_pro
         "seeds": "1",
         "trials": "1",
         "workers": "1",
+        "strong": "False",
         "out": str(tmp_path / "a"),
     }
     words = [f"--{key}={value}" for key, value in (given | {"data_path": str(shop), "epochs": "30"}).items()]

@@ -28,6 +28,7 @@ def test_two_nodes_find_what_one_machine_finds(cluster, tmp_path):
         "datasets": "carousel",
         "seeds": "1,2",
         "trials": "2",
+        "strong": "False",
         "data_path": str(shop),
     }
     for name, address in (("here", None), ("there", cluster.address)):
