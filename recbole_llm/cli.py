@@ -108,6 +108,15 @@ def tune(arguments=None):
             print(run_sweep(plan_from(given), place, address))
 
 
+def probe(arguments=None):
+    """``recbole-llm probe --dataset=ml-1m --llm=<folder or hub id> [--questions=200] [--out=probe]``."""
+    with _one_sentence():
+        from .config import read_arguments
+        from .experiment.probe import run
+
+        print(run(read_arguments(sys.argv[1:] if arguments is None else arguments)))
+
+
 def _study(plan_from, run, arguments, name):
     from .config import read_arguments
 
@@ -126,6 +135,7 @@ VERBS = {
     "benchmark": benchmark,
     "ablate": ablate,
     "tune": tune,
+    "probe": probe,
     "export": export,
 }
 

@@ -121,6 +121,12 @@ def build(config):
     return parts, texts, config.model_class(config, train_set).to(config["device"])
 
 
+def training_part(config):
+    """The data set of the training part alone, for what needs no model."""
+    init_seed(config["seed"], config["reproducibility"])
+    return data_preparation(config, create_dataset(config))[0]._dataset
+
+
 def restore(folder):
     """The trained model of a run, with the training part that it was built on.
 

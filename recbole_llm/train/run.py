@@ -7,15 +7,13 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from recbole.data import create_dataset, data_preparation
-
 from ..config import read_arguments, read_files
 from ..data.texts import attach_text_vectors
 from ..errors import SettingError
 from ..evaluation import report
 from ..evaluation.manifest import manifest_of
 from . import on_ray, parallel
-from .build import SETTINGS, build, configure_baseline, configured
+from .build import SETTINGS, build, configure_baseline, configured, training_part
 from .outcome import best_of, costs, test
 from .resume import LAST
 from .screen import Screen
@@ -70,8 +68,7 @@ def embed(arguments=None):
     """Make the text vectors of the run that the command line asks for; returns their manifests by field."""
     given = _complete(read_arguments(sys.argv[1:] if arguments is None else arguments))
     config = configured(given)
-    train_data, _, _ = data_preparation(config, create_dataset(config))
-    return attach_text_vectors(config, train_data._dataset, config["device"])
+    return attach_text_vectors(config, training_part(config), config["device"])
 
 
 def run(given):
