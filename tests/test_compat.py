@@ -18,10 +18,13 @@ from recbole.evaluator.metrics import NDCG
 from recbole.model.general_recommender import LightGCN, lightgcn
 from recbole.quick_start import quick_start
 from recbole.trainer import trainer
+from shop import write
 
 import recbole_llm
 from recbole_llm import compat
 from recbole_llm.compat import arrays, patching
+from recbole_llm.data.dataset import train_counts
+from recbole_llm.train.build import build, configure
 
 
 def python(code, *flags):
@@ -40,6 +43,22 @@ def test_importing_leaves_anomaly_detection_off():
     code = "import recbole.model.sequential_recommender, torch; print(torch.is_anomaly_enabled())"
     assert python(code) == "True"  # stock RecBole: its sine.py switches it on for every model
     assert python(f"import recbole_llm; {code}") == "False"
+
+
+@pytest.mark.parametrize("batch_size", [3, 64])
+def test_pop_counts_every_interaction_and_no_negative(tmp_path, batch_size):
+    rows = [(f"u{u}", f"i{k % 4 if u else 9 - k}", k) for u in range(7) for k in range(6)]
+    write(tmp_path, rows)
+    given = {"model": "Pop", "dataset": "shop", "data_path": str(tmp_path), "train_batch_size": batch_size}
+    order = {
+        "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}
+    }
+    parts, _, model = build(configure("Pop", given | order | {"topk": [3], "valid_metric": "MRR@3"}))
+    dataset = parts[0]._dataset
+    for batch in parts[0]:
+        model.calculate_loss(batch)
+    assert torch.equal(model.item_cnt[:, 0], train_counts(dataset)) and model.item_cnt.sum() == 7 * 4
+    assert model.max_cnt.item() == train_counts(dataset).max()
 
 
 def test_quick_start_needs_no_ray():

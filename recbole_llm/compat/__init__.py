@@ -22,6 +22,7 @@ PATCHES = (
     frames.hand_over_writable_columns,
     models.restore_dok_update,
     models.read_relations_in_single_precision,
+    models.count_every_interaction,
     models.count_no_flops_without_predict,
     models.ask_for_no_negatives_with_full_softmax,
     models.switch_anomaly_detection_off,

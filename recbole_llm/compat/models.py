@@ -5,6 +5,7 @@ from importlib import import_module
 
 import torch
 from recbole.config import Config
+from recbole.model.general_recommender import Pop
 from recbole.model.sequential_recommender import KSR
 from recbole.utils import ModelType, utils
 from scipy import sparse
@@ -47,6 +48,36 @@ def read_relations_in_single_precision():
         return __init__
 
     wrap(KSR, "__init__", reading)
+
+
+def count_every_interaction():
+    """Pop counts each interaction, also where a batch has an item twice, and no sampled negative (#2198).
+
+    As it stands it counts an item once a batch, negatives too, so that its results hang on the batch size (#1844).
+    """
+
+    def labelled(original):
+        def __init__(self, config, dataset):
+            original(self, config, dataset)
+            self.label_field = config["LABEL_FIELD"]
+
+        return __init__
+
+    def counting(original):
+        def calculate_loss(self, interaction):
+            before = self.item_cnt.clone()
+            loss = original(self, interaction)
+            items = interaction[self.ITEM_ID]
+            if self.label_field in interaction:
+                items = items[interaction[self.label_field] > 0]
+            self.item_cnt = before + torch.bincount(items, minlength=self.n_items)[:, None]
+            self.max_cnt = self.item_cnt.max(0).values
+            return loss
+
+        return calculate_loss
+
+    wrap(Pop, "__init__", labelled)
+    wrap(Pop, "calculate_loss", counting)
 
 
 def count_no_flops_without_predict():

@@ -66,6 +66,13 @@ def _new(sweep, points, trainable, home, epochs):
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
 
+    class SparingASHA(ASHAScheduler):
+        """ASHA that lets the defaults come to their end, for they are what the best is compared with."""
+
+        def on_trial_result(self, controller, trial, result):
+            decision = super().on_trial_result(controller, trial, result)
+            return self.CONTINUE if _settings(trial.config, points) == points[0] else decision
+
     if sweep.search == "optuna":
         space, searcher = _of_optuna(sweep, points)
     else:
@@ -78,7 +85,7 @@ def _new(sweep, points, trainable, home, epochs):
             mode="max",
             num_samples=sweep.trials if searcher else 1,
             search_alg=searcher,
-            scheduler=ASHAScheduler(
+            scheduler=SparingASHA(
                 time_attr="epochs",
                 stop_last_trials=False,  # a whole trial ends by itself
                 max_t=epochs,
