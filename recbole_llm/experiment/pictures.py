@@ -8,6 +8,7 @@ from ..evaluation.curve import name_ends
 from ..evaluation.significance import bootstrap_interval
 
 OURS, OTHERS, INK = "#0072B2", "#8A8A8A", "#333333"
+MARGIN = 0.03  # of a picture whose lines or dots are named beside it
 
 
 def bars(findings, ours=None, kind="masked"):
@@ -46,18 +47,19 @@ def bars(findings, ours=None, kind="masked"):
 def cost(findings, ours=None, kind="masked"):
     """NDCG@10 of each model beside the time of a training, on a logarithmic axis; a larger dot has more weights."""
     done = [found for found in findings if found.seeds]
-    figure, panel = _figure(8, 4.4)
+    figure, panel = _figure(8, 4.4, margin=MARGIN)
     seconds = [max(found.seconds, 0.1) for found in done]
     means = [found.users[kind].mean() for found in done]
     sizes = [30 + 40 * np.log10(max(found.parameters, 1)) for found in done]
     panel.scatter(
         seconds, means, sizes, color=[OURS if found.name == ours else OTHERS for found in done], alpha=0.85
     )
-    for found, x, y in zip(done, seconds, means, strict=True):
-        panel.annotate(found.name, (x, y), (9, 3), textcoords="offset points", fontsize=9, color=INK)
     panel.set_xscale("log")
-    panel.set_xlim(min(seconds) / 2, max(seconds) * 6)
+    panel.set_xlim(min(seconds) / 2, max(seconds) * 2)
     panel.set_ylim(0, max(max(means) * 1.12, 1e-6))
+    colours = [OURS if found.name == ours else INK for found in done]
+    ends = zip(zip(seconds, means, strict=True), (found.name for found in done), colours, strict=True)
+    name_ends(panel, list(ends), gap=0.06)
     panel.set_xlabel("seconds of a training", fontsize=10, color=INK)
     panel.set_title(
         "NDCG@10, history masked, beside its cost", loc="left", fontsize=11, fontweight="bold", color=INK
@@ -68,7 +70,7 @@ def cost(findings, ours=None, kind="masked"):
 
 def curves(findings, ours=None):
     """The validation metric of each model beside the seconds it had trained, first seed, on a logarithmic axis."""
-    figure, panel = _figure(8, 4.4)
+    figure, panel = _figure(8, 4.4, margin=MARGIN)
     ends, metric = [], ""
     for found in findings:
         seconds = np.cumsum([entry["seconds"] for entry in found.curve]).clip(0.01)
@@ -95,11 +97,13 @@ def curves(findings, ours=None):
     return _png(figure)
 
 
-def _figure(width, height):
+def _figure(width, height, margin=0.0):
+    """A figure, with a share of its width left free at the right, and its panel."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    figure.get_layout_engine().set(rect=(0, 0, 1 - margin, 1))
     FigureCanvasAgg(figure)
     panel = figure.subplots()
     panel.spines[["top", "right"]].set_visible(False)

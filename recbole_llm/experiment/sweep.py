@@ -3,10 +3,10 @@
     recbole-llm tune --model=LLMSeqRec --dataset=ml-100k --trials=12 [--search=optuna] [--workers=2] [--out=tune]
 
 The first trial is the model's defaults; the others are drawn from ``properties/sweep/<model>.yaml`` or ``--space``. All
-report after every validation, and ASHA goes on with the best third of those that came as far; the defaults come to their
-end in any case, for the best is compared with them. Liam Li et al., "A System for Massively Parallel Hyperparameter
-Tuning", MLSys 2020, https://arxiv.org/abs/1810.05934. A trial is a run like any other, so that a search that was stopped
-goes on, with ``--resume=<folder>``, in the middle of its epochs.
+report after every validation, and ASHA goes on with the best third of those that came as far; the defaults come to
+their end in any case, for the best is compared with them. Liam Li et al., "A System for Massively Parallel
+Hyperparameter Tuning", MLSys 2020, https://arxiv.org/abs/1810.05934. A trial is a run like any other, so that a search
+that was stopped goes on, with ``--resume=<folder>``, in the middle of its epochs.
 """
 
 import itertools
