@@ -8,6 +8,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from carousel import TINY, write_carousel
@@ -242,27 +243,55 @@ def test_switches_may_be_chosen_by_name_or_kind(shop):
         ablation.plan_from(given | {"model": "SASRec"})
 
 
-def test_killed_at_any_point_it_gives_the_same_table(shop, tmp_path, in_this_process):
+def words_of(shop, folder, **changes):
     given = {
         "models": "Pop,LLMSeqRec",
         "datasets": "carousel",
         "seeds": "1",
         "trials": "1",
-        "workers": "1",
         "strong": "False",
-        "out": str(tmp_path / "a"),
     }
-    words = [f"--{key}={value}" for key, value in (given | {"data_path": str(shop), "epochs": "30"}).items()]
-    words += [f"--{key}={value}" for key, value in SMALL.items() if key != "epochs"]
+    given |= SMALL | {"data_path": str(shop), "epochs": "30", "workers": "1", "out": str(folder)} | changes
+    return [f"--{key}={value}" for key, value in given.items()]
+
+
+def begun(words):
+    """A benchmark in a process group of its own."""
     code = f"from recbole_llm.cli import benchmark; benchmark({words!r})"
-    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    return subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.DEVNULL)
+
+
+def assert_same_tables(*folders):
+    pd.testing.assert_frame_equal(*(pd.read_csv(folder / "benchmark.csv") for folder in folders))
+
+
+def test_killed_within_a_training_it_gives_the_same_table(shop, tmp_path, in_this_process):
+    process = begun(words_of(shop, tmp_path / "a"))
     progress = tmp_path / "a/carousel/LLMSeqRec/seed-1/checkpoint/last.safetensors"
     while not progress.exists() and process.poll() is None:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (progress.parents[1] / "manifest.json").exists(), "it was killed within a training"
-    cli.benchmark(words)
-    cli.benchmark([word.replace(str(tmp_path / "a"), str(tmp_path / "b")) for word in words])
-    tables = [pd.read_csv(tmp_path / side / "benchmark.csv") for side in "ab"]
-    pd.testing.assert_frame_equal(*tables)
+    for name in "ab":
+        cli.benchmark(words_of(shop, tmp_path / name))
+    assert_same_tables(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_points_it_gives_the_same_table(shop, tmp_path):
+    longer = {"seeds": "1,2", "trials": "3", "epochs": "60", "workers": "2", "models": "Pop,BPR,LLMSeqRec"}
+    kills, rng = 0, np.random.default_rng(0)
+    while kills < 10:
+        process = begun(words_of(shop, tmp_path / "a", **longer))
+        try:
+            process.wait(timeout=rng.uniform(6, 16))
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills == 10, f"it ended after {kills} kills: give it more to do"
+    for name in "ab":
+        assert begun(words_of(shop, tmp_path / name, **longer)).wait() == 0
+    assert_same_tables(tmp_path / "a", tmp_path / "b")
