@@ -88,7 +88,7 @@ class Config(RecBoleConfig):
         return self._convert_config_dict(read_arguments(sys.argv[1:]))
 
     def _convert_config_dict(self, config_dict):
-        return {key: _literal(value) for key, value in config_dict.items()}
+        return {key: literal(value) for key, value in config_dict.items()}
 
     def _load_internal_config_dict(self, model, model_class, dataset):
         super()._load_internal_config_dict(model, model_class, dataset)
@@ -202,7 +202,7 @@ def read_files(paths):
     return found
 
 
-def _literal(value):
+def literal(value):
     """A string as the literal that it spells (number, list, dict, True, None); any other value as it is."""
     if not isinstance(value, str):
         return value

@@ -148,6 +148,17 @@ def train_counts(dataset):
     return torch.bincount(dataset.inter_feat[dataset.iid_field], minlength=dataset.item_num)
 
 
+def audience(dataset):
+    """How many users know each item, (I,) int64, and how many users there are, in the training part ``dataset``."""
+    if isinstance(dataset, OffsetDataset):
+        place = dataset.own_places()
+        users, items = (dataset.events[field][place] for field in (dataset.uid_field, dataset.iid_field))
+    else:
+        users, items = (dataset.inter_feat[field] for field in (dataset.uid_field, dataset.iid_field))
+    pairs = torch.unique(users * dataset.item_num + items)
+    return torch.bincount(pairs % dataset.item_num, minlength=dataset.item_num), len(torch.unique(users))
+
+
 def offer():
     """Let RecBole's ``create_dataset`` give this data set where ``history_as_offsets`` asks for it.
 

@@ -17,6 +17,9 @@ from .windows import Windows
 ROW_END = "history_end"  # column of a row: the place of its target among the sorted interactions
 
 
+FEW = 0.1  # the share of events without a clock's time that one cut in time bears
+
+
 class Parts(SequentialDataset):
     """How the rows of an ``OffsetDataset`` are divided.
 
@@ -66,34 +69,41 @@ class Parts(SequentialDataset):
     def split_by_ratio(self, ratios, group_by=None):
         """RecBole's split; without ``group_by`` it cuts the time of all users at once, by the exact times."""
         if group_by is None:
-            if self.counted().all():
-                raise DataError(
-                    f"the times of `{self.dataset_name}` are counts (1, 2, 3, ... for each user): they put the events "
-                    "of one user in order, not those of several; set eval_args' group_by to user, or split by LS"
-                )
+            self._needs_a_clock(
+                "one cut in time for all users", "set eval_args' group_by to user, or split by LS"
+            )
             order = torch.argsort(self.event_times[self.inter_feat[ROW_END]], stable=True)
             self.inter_feat = taken(self.inter_feat, order)
         return super().split_by_ratio(ratios, group_by)
 
     def counted(self):
-        """(N,) bool: whether the times of an event's user are counts (0 or 1, then one more each) and no clock's."""
-        place = torch.arange(len(self.events)) - self.user_start
-        begin = self.event_times[self.user_start]
-        broken = (self.event_times - begin != place) | (begin < 0) | (begin > 1)
-        of_user = torch.zeros(len(self.events), dtype=torch.bool)
-        of_user[self.user_start[broken]] = True
-        return ~of_user[self.user_start]
+        """(N,) bool: whether the times of an event's user are counts (see ``are_counts``) and no clock's."""
+        return torch.from_numpy(are_counts(self.events[self.uid_field].numpy(), self.event_times.numpy()))
 
-    def places(self):
-        """The places, among all events of the data set, of those that this part's rows read or aim at."""
+    def _needs_a_clock(self, what, cure):
+        share = self.counted().float().mean()
+        if share > FEW:
+            raise DataError(
+                f"{what} compares times between users, but {share:.0%} of the events of `{self.dataset_name}` have "
+                f"counts for times (1, 2, 3, ... for each user); {cure}"
+            )
+
+    def own_places(self):
+        """The places, among this part's ``events``, of those that its rows read or aim at."""
         end, length = self.inter_feat[ROW_END], self.inter_feat[self.item_list_length_field]
         size = len(self.events) + 1
         rows_begun = torch.bincount(end - length, minlength=size) - torch.bincount(end + 1, minlength=size)
-        found = torch.nonzero(torch.cumsum(rows_begun, 0)).squeeze(1)
+        return torch.nonzero(torch.cumsum(rows_begun, 0)).squeeze(1)
+
+    def places(self):
+        """The same places among all events of the data set, of which ``forget`` may have left out some."""
+        found = self.own_places()
         return found if self._places is None else self._places[found]
 
     def _make_new(self, parts):
         """Take some items out of the training part, see ``cold``, and their targets out of the validation part."""
+        if self.config["cold_by"] == "newest":
+            self._needs_a_clock("cold_by: newest", "take cold_by: popularity")
         trained = np.zeros(len(self.events), bool)
         trained[parts[0].places().numpy()] = True
         chosen = cold.choose(
@@ -161,3 +171,15 @@ def first_of_block(sorted_keys):
     """(N,) int64: for every place the first place that has the same key."""
     is_first = np.r_[True, sorted_keys[1:] != sorted_keys[:-1]]
     return np.maximum.accumulate(np.where(is_first, np.arange(len(sorted_keys)), 0))
+
+
+def are_counts(users, times):
+    """(N,) bool: whether an event's user has times such as 1, 2, 3, ..., a few left out, in place of a clock's.
+
+    They put the events of one user in order and say nothing of when others were.
+    """
+    _, number, events = np.unique(users, return_inverse=True, return_counts=True)
+    first, last = np.full(len(events), np.inf), np.full(len(events), -np.inf)
+    np.minimum.at(first, number, times)
+    np.maximum.at(last, number, times)
+    return ((first >= 0) & (last <= 2 * events + 10))[number]

@@ -11,7 +11,7 @@ from ..errors import ArtifactError, BackendError, SettingError
 from ..text.artifact import AlignedVectors, build_artifact, find_artifact, import_vectors
 from ..text.encoder import make_encoder
 from ..text.templates import REVIEWS, field_template, read_columns, review_texts
-from .dataset import ROW_END
+from .dataset import ROW_END, OffsetDataset
 
 
 def attach_text_vectors(config, dataset, device="cpu"):
@@ -125,6 +125,10 @@ def training_reviews(config, dataset):
     A review that came with a validation or test interaction is never read: it speaks of what is to be predicted. Nor is
     any other of the same user about the same item, for the file does not tell which of them came when.
     """
+    if not isinstance(dataset, OffsetDataset):
+        raise SettingError(
+            f"text field `{REVIEWS.name}` needs history_as_offsets: it tells training events from the others"
+        )
     path = Path(config["data_path"]) / f"{config['dataset']}.inter"
     inter = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, keep_default_na=False, dtype=str)
     inter.columns = [column.partition(":")[0] for column in inter.columns]

@@ -29,30 +29,33 @@ def head_of(count_I):
     return head
 
 
-def beyond_accuracy(list_BK, count_I, users, text_ID=None, present_I=None):
+def beyond_accuracy(list_BK, count_I, known_I, users, text_ID=None, present_I=None):
     """The measures of ``WORDS`` as a dict of floats.
 
     Parameters
     ----------
     list_BK : int array
-        The best items of each list, seen ones left out.
+        The best items of each list, seen ones left out; -1 where a list has no more.
     count_I : int array
         How often each item stands in the training part.
+    known_I : int array
+        How many users of the training part know the item.
     users : int
         Of the training part; an item that all of them know is not new at all.
     text_ID, present_I : arrays, optional
         Vectors of length 1 and whether an item has one; without them there is no ``diversity``.
     """
-    count_I = np.asarray(count_I)
-    shown_I = np.bincount(list_BK.ravel(), minlength=len(count_I))[1:]
+    shown = list_BK[list_BK >= 0]
+    times_I = np.bincount(shown, minlength=len(count_I))[1:]
     found = {
-        "coverage": float((shown_I > 0).mean()),
-        "gini": gini(shown_I),
-        "tail_share": float((~head_of(count_I))[list_BK].mean()),
-        "novelty": float(np.log2(users / np.maximum(count_I[list_BK], 1)).mean()),
+        "coverage": float((times_I > 0).mean()),
+        "gini": gini(times_I),
+        "tail_share": float((~head_of(count_I))[shown].mean()),
+        "novelty": float(np.log2(users / np.maximum(known_I, 1))[shown].mean()),
     }
     if text_ID is not None:
-        found["diversity"] = _diversity(list_BK, text_ID, present_I)
+        diversity = _diversity(list_BK, text_ID, present_I)
+        found |= {} if diversity is None else {"diversity": diversity}
     return found
 
 
@@ -64,14 +67,14 @@ def gini(values):
 
 
 def _diversity(list_BK, text_ID, present_I):
-    """The mean of 1 - cosine over the pairs of a list's items with text, then over the lists with such a pair."""
-    known_BK = present_I[list_BK]
+    """The mean of 1 - cosine over the pairs of a list's items with text, then over such lists, if any."""
+    known_BK = present_I[list_BK] & (list_BK >= 0)
     sum_BD = np.stack([text_ID[items[known]].sum(0) for items, known in zip(list_BK, known_BK, strict=True)])
     count_B = known_BK.sum(1)
     has_pair = count_B > 1
     pairs_B = count_B * (count_B - 1)
     cosine_B = ((sum_BD**2).sum(1) - count_B)[has_pair] / pairs_B[has_pair]  # each pair twice, as in pairs_B
-    return float(1 - cosine_B.mean()) if has_pair.any() else float("nan")
+    return float(1 - cosine_B.mean()) if has_pair.any() else None
 
 
 def section(outcomes):

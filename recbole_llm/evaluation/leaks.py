@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.dataset import ROW_END, OffsetDataset
+from ..data.parts import are_counts
 from .markdown import percent, table
 
 READ = {  # what a text field is made from, by its template
@@ -29,8 +30,8 @@ class Leaks:
     ----------
     targets : int
     in_training : int
-        Test targets that training rows aim at or read: the same event, or, where events cannot be told apart, an event
-        of the same user and item.
+        Test targets that training rows aim at or read: the same event, or, where no times were loaded, an event of the
+        same user and item.
     timed : int
         Test targets whose time is a clock's; what follows speaks of them alone. Counts (1, 2, 3, ... for each user) say
         nothing of other users.
@@ -59,15 +60,24 @@ def leaks_of(train, test):
         return _later(len(target), known, (users[place], times[place]), (users[timed], times[timed]))
     if train.config["benchmark_filename"] is not None:
         return None
+    fields = (train.uid_field, train.iid_field)
     (users, items), (user_P, item_P) = (
-        [part.inter_feat[field].numpy() for field in (part.uid_field, part.iid_field)]
-        for part in (train, test)
+        [part.inter_feat[f].numpy() for f in fields] for part in (train, test)
     )
-    known = np.isin(user_P * train.item_num + item_P, users * train.item_num + items).sum()
+    event, event_P = users * train.item_num + items, user_P * train.item_num + item_P
     if train.time_field not in train.inter_feat:
-        return Leaks(len(user_P), int(known))
+        return Leaks(len(user_P), int(np.isin(event_P, event).sum()))
     times, time_P = (part.inter_feat[part.time_field].numpy() for part in (train, test))
-    return _later(len(user_P), known, (users, times), (user_P, time_P))
+    known = len(_common(event_P, time_P, event, times))
+    clock = ~are_counts(np.r_[users, user_P], np.r_[times, time_P])
+    kept, kept_P = clock[: len(users)], clock[len(users) :]
+    return _later(len(user_P), known, (users[kept], times[kept]), (user_P[kept_P], time_P[kept_P]))
+
+
+def _common(event_P, time_P, event, times):
+    """The test events that are in training too: of the same user and item at the same time."""
+    trained = set(zip(event.tolist(), times.tolist(), strict=True))
+    return [pair for pair in zip(event_P.tolist(), time_P.tolist(), strict=True) if pair in trained]
 
 
 def _later(targets, known, training, test):

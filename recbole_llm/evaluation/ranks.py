@@ -72,8 +72,9 @@ class RankTable:
         self.batches.append(torch.stack([column.cpu() for column in columns]).numpy())
 
     def add_best(self, scores_BI):
-        """Append the (B, BEST) best items of every row."""
-        best = scores_BI.topk(min(BEST, scores_BI.shape[1] - 1)).indices
+        """Append the (B, BEST) best items of every row; -1 where all others are hidden."""
+        score, best = scores_BI.topk(min(BEST, scores_BI.shape[1] - 1))
+        best = best.masked_fill(score == -torch.inf, -1)
         self.best.append(best.to("cpu", torch.int32).numpy())
 
     def lists(self):

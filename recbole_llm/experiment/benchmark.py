@@ -136,9 +136,9 @@ def _settings(one, dataset, plan):
     shared = known_to(one.model, dataset, plan.shared)
     settings = PROTOCOL | {"dataset": dataset} | shared
     if one.like:
-        theirs = PROTOCOL | {"dataset": dataset, "model": one.like} | known_to(one.like, dataset, plan.shared)
-        beside = configure(one.like, theirs)
-        settings |= {k: v for k, v in alike(one.model, beside).items() if v is not None}
+        settings |= taken_over(
+            one, PROTOCOL | {"dataset": dataset} | known_to(one.like, dataset, plan.shared)
+        )
     settings |= {"model": one.model, "baseline": "None"} | one.keys | shared
     example = {key: value for drawn in draws(one.space, 2, 0) for key, value in drawn.items()}
     config = configure(one.model, settings | example)
@@ -149,6 +149,12 @@ def _settings(one, dataset, plan):
     if getattr(get_model(one.model), "reads_text", lambda config: False)(config):
         embed([f"--{key}={value}" for key, value in settings.items()])  # once, not in every training at once
     return settings
+
+
+def taken_over(one, given):
+    """The keys with which an entry has data, size, rows, optimiser and stopping of the model that it is ``like``."""
+    beside = configure(one.like, given | {"model": one.like})
+    return {key: value for key, value in alike(one.model, beside).items() if value is not None}
 
 
 def _trials(one, dataset, settings, plan):

@@ -112,9 +112,9 @@ def read(config, column=None):
         raise DataError(
             f"{path} has no column {name or 'of titles'}; there are {', '.join(columns)}; give --title"
         )
-    titles = {token: text for token, text in columns[name].items() if text.strip()}
+    titles = {token: _without_year(text) for token, text in columns[name].items() if plain(text)}
     dataset = training_part(config)
-    place = dataset.places()
+    place = dataset.own_places()
     users = dataset.events[dataset.uid_field][place].numpy()
     tokens = dataset.id2token(dataset.iid_field, dataset.events[dataset.iid_field][place])
     histories = {}
@@ -136,7 +136,7 @@ def ask(dataset, titles, histories, *, seed, questions, examples, history):
         As in ``NUMBERS``.
     """
     rng, count = np.random.default_rng(seed), questions + examples
-    names = [name for name in dict.fromkeys(titles.values()) if len(name.split()) > 1]
+    names = [name for name in dict.fromkeys(titles.values()) if plain(_halves(name)[1])]
     long = [whole for whole in histories if len(whole) > history]
     kinds = [
         (TITLE_OF_ID, "id", [(token, titles[token]) for token in _some(list(titles), count, rng)], " |"),
@@ -155,6 +155,10 @@ def ask(dataset, titles, histories, *, seed, questions, examples, history):
             prompt = template.fill(dataset=dataset, examples=shown, **{blank: told})
             asked.append(Question(template, prompt, solution))
     return asked
+
+
+def _without_year(title):
+    return re.sub(r"\s*\(\d{4}\)\s*$", "", title.strip())
 
 
 def _some(values, count, rng):
@@ -189,7 +193,7 @@ def plain(text):
     >>> plain("Les Misérables (1995)")
     'les miserables'
     """
-    text = unicodedata.normalize("NFKD", re.sub(r"\(\d{4}\)\s*$", "", text.strip()))
+    text = unicodedata.normalize("NFKD", _without_year(text))
     letters = "".join(letter for letter in text if not unicodedata.combining(letter)).casefold()
     return " ".join(re.findall(r"\w+", letters))
 

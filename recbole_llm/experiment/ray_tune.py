@@ -23,7 +23,7 @@ class Tried:
     error: str | None
 
 
-def search(sweep, points, train, home, epochs, address=None):
+def search(sweep, points, train, home, epochs, address=None, again=True):
     """Ray Tune's search of ``sweep``, from where ``home`` was left, as a list of ``Tried``.
 
     Parameters
@@ -39,6 +39,8 @@ def search(sweep, points, train, home, epochs, address=None):
         Of a whole trial.
     address : str, optional
         A Ray cluster; None: this machine.
+    again : bool
+        Try trials again that failed before.
     """
     connect(address or "local", log_to_driver=False)
     from ray import tune
@@ -48,7 +50,7 @@ def search(sweep, points, train, home, epochs, address=None):
     )
     trainable = tune.with_resources(work, {"cpu": sweep.cpus, "gpu": sweep.gpus})
     if tune.Tuner.can_restore(str(home / RAY)):
-        tuner = tune.Tuner.restore(str(home / RAY), trainable, resume_errored=True)
+        tuner = tune.Tuner.restore(str(home / RAY), trainable, resume_errored=again)
     else:
         tuner = _new(sweep, points, trainable, home, epochs)
     return [

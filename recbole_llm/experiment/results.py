@@ -95,6 +95,7 @@ def _finding(home, dataset, name, seeds):
         beyond={
             key: float(np.mean([outcome["beyond_accuracy"][key] for outcome in outcomes]))
             for key in (outcomes[0]["beyond_accuracy"] if outcomes else ())
+            if all(key in outcome["beyond_accuracy"] for outcome in outcomes)
         },
         curve=outcomes[0]["curve"] if outcomes else [],
         metric=str(given[0].get("valid_metric", "")) if given else "",

@@ -20,13 +20,14 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from ..config import read_yaml
+from ..config import literal, read_files, read_yaml
 from ..errors import SettingError
 from ..evaluation.manifest import write_bytes, write_json
 from ..model import get_model
 from ..train import run
-from ..train.build import configured
+from ..train.build import configured, known_to
 from . import ray_tune
+from .benchmark import taken_over
 from .space import check, draws, entry
 
 ASKED, BEST, TABLE, MANIFEST = "sweep.json", "best.yaml", "trials.csv", "manifest.json"
@@ -76,17 +77,33 @@ def plan_from(given):
     given = dict(given)
     kinds = {"trials": int, "search": str, "grace": int, "workers": int, "cpus": float, "gpus": float}
     own = {key: _number(key, given.pop(key), kind) for key, kind in kinds.items() if key in given}
-    space = _space(given.pop("space", None), given)
-    given = {"model": "LLMSeqRec", "eval_step": "1"} | given | {"baseline": "None"}
+    file = given.pop("space", None)
+    given = {"model": "LLMSeqRec", "eval_step": 1} | read_files(given.pop("config_files", "").split()) | given
     if "dataset" not in given:
         raise SettingError("--dataset not given; e.g. --model=LLMSeqRec --dataset=ml-100k")
-    sweep = Sweep(given, space, **own)
+    one = entry(given["model"])
+    get_model(one.model)  # a name that nobody knows is refused with the nearest
+    if one.like:  # a key that the other model alone knows is taken over as far as this one has its like
+        shared = {key: value for key, value in given.items() if key not in ("model", "dataset")}
+        theirs, ours = (known_to(model, given["dataset"], shared) for model in (one.like, one.model))
+        given = {key: value for key, value in given.items() if key in ours or key not in theirs}
+        given = taken_over(one, theirs | {"dataset": given["dataset"]}) | one.keys | given
+    given = one.keys | given | {"model": one.model, "baseline": "None"}
+    sweep = Sweep(given, _space(file) if file else one.space, **own)
+    if not sweep.space:
+        raise SettingError(
+            "there is nothing to vary: give --space=<file>.yaml with lines such as dropout: [0.1, 0.3]"
+        )
     if sweep.search not in SEARCHES:
         raise SettingError(f"search is {sweep.search}, expected one of {', '.join(SEARCHES)}")
-    example = {key: value for drawn in draws(space, 2, 0) for key, value in drawn.items()}
+    example = {key: value for drawn in draws(sweep.space, 2, 0) for key, value in drawn.items()}
     config = configured(given | example)  # refuses unknown keys, those of the space too
     if config["eval_step"] < 1:
         raise SettingError("eval_step is 0, but a search chooses by the validation part: set it to 1")
+    if (sweep.grace or 1) > config["epochs"]:
+        raise SettingError(
+            f"grace is {sweep.grace}, expected at most the {config['epochs']} epochs of a trial"
+        )
     _points(sweep, config)  # refuses a grid of ranges
     return sweep
 
@@ -101,24 +118,11 @@ def _number(key, text, kind):
     return value
 
 
-def _space(file, given):
-    """The space of a file, or of the model's own."""
-    if file:
-        if not Path(file).is_file():
-            raise SettingError(
-                f"space: no file {file}; give a YAML file with lines such as dropout: [0.1, 0.3]"
-            )
-        space = read_yaml(Path(file))
-        check(space)
-    else:
-        one = entry(given.get("model", "LLMSeqRec"))
-        get_model(one.model)  # a name that nobody knows is refused with the nearest
-        given.update(one.keys | given | {"model": one.model})
-        space = one.space
-    if not space:
-        raise SettingError(
-            "there is nothing to vary: give --space=<file>.yaml with lines such as dropout: [0.1, 0.3]"
-        )
+def _space(file):
+    if not Path(file).is_file():
+        raise SettingError(f"space: no file {file}; give a YAML file with lines such as dropout: [0.1, 0.3]")
+    space = read_yaml(Path(file))
+    check(space)
     return space
 
 
@@ -157,7 +161,9 @@ def run_sweep(sweep, home, ray_address=None):
             [f"--{key}={value}" for key, value in sweep.given.items()]
         )  # once, not in all trials at once
     points = _points(sweep, config)
-    tried = ray_tune.search(sweep, points, trial, home, config["epochs"], ray_address)
+    tried = ray_tune.search(
+        sweep, points, trial, home, config["epochs"], ray_address, again=not _chosen(home)
+    )
     found = _table(tried, points[0], config["epochs"])
     write_bytes(home / TABLE, found.to_csv(index=False).encode())
     if found["validation"].isna().all():
@@ -194,13 +200,18 @@ def trial(drawn, given, folder, report):
 
     ``report`` takes a dict: the epochs so far, and the best of the validation metric until then.
     """
+    reported = []
 
     def after_validation(trainer):
         epochs = trainer.curve[-1]["epoch"] + 1
+        reported.append(epochs)
         report({"epochs": epochs, "validation": float(trainer.best_valid_score)})
 
     drawn = {key: value for key, value in drawn.items() if value is not None}  # a default that is not set
     run.validate(given | drawn | _places(Path(folder)), after_validation, keep_weights=True)
+    if not reported:  # it had ended before, and the search was stopped before it knew
+        found = json.loads((Path(folder) / run.VALIDATION).read_text(encoding="utf-8"))
+        report({"epochs": found["epochs"], "validation": found["score"]})
 
 
 def _places(folder):
@@ -220,13 +231,15 @@ def _table(tried, defaults, epochs):
             | {
                 "trial": one.folder.name,
                 "defaults": one.drawn == defaults,
-                "validation": one.report.get("validation"),
+                "validation": None if one.error else one.report.get("validation"),
                 "epochs": done,
                 "ended": "failed" if one.error else "whole" if whole else "early",
                 "error": one.error,
             }
         )
-    return pd.DataFrame(rows).sort_values("validation", ascending=False, na_position="last")
+    table = pd.DataFrame(rows)
+    table["validation"] = table["validation"].astype(float)
+    return table.sort_values("validation", ascending=False, na_position="last")
 
 
 def _write_best(path, given, found, metric):
@@ -235,7 +248,8 @@ def _write_best(path, given, found, metric):
     beside = f", the defaults {defaults.iloc[0]:.4f}" if len(defaults) else ""
     best = found["validation"].iloc[0]
     said = f"# The best of {len(found)} trials: {metric} {best:.4f} on the validation part{beside}.\n"
-    keys = {key: yaml.safe_load(str(value)) for key, value in given.items() if key not in OWN}
+    keys = {key: literal(value) for key, value in given.items() if key not in OWN}
+    keys = {key: value for key, value in keys.items() if value is not None}
     write_bytes(path, (said + yaml.safe_dump(keys, sort_keys=False)).encode())
 
 
@@ -254,10 +268,15 @@ def _show(found, home):
         Console(highlight=False).print(f"{name} failed: {error}", markup=False)
 
 
+def _chosen(home):
+    """Whether the best was chosen before; then no trial that failed is tried again, for the choice stands."""
+    return (home / "best").is_dir()
+
+
 def _test(given, trained, home):
     """Let the best trial end its training, if it did not, and read the test part; the others' weights go."""
     folder = home / "best"
-    if not folder.is_dir():
+    if not _chosen(home):
         shutil.copytree(trained, home / ".best", dirs_exist_ok=True)
         (home / ".best").rename(folder)
     if not (folder / MANIFEST).is_file():  # the last file of a run

@@ -46,8 +46,8 @@ class LocalBackend:
 
     @property
     def revision(self) -> str:
-        """Commit of the hub, else a hash of the files."""
-        return self.location.revision
+        """Commit of the hub, else a hash of the files; and how it computes, for rounding may turn an answer."""
+        return f"{self.location.revision} in {self.compute_dtype}"
 
     @functools.cached_property
     def _loaded(self):

@@ -40,6 +40,7 @@ def configure(model_name, given, files=()):
     model_class = get_model(model_name)
     config = _config(model_class, given["dataset"], files, {k: v for k, v in given.items() if v is not None})
     values.check(config)
+    _refuse_rows_without(config)
     if config["train_rows"] == "dense" and not issubclass(model_class, VectorRecommender):
         config.model_class = dense(model_class)
     if config["device_threads"]:
@@ -52,6 +53,20 @@ def configure(model_name, given, files=()):
         config["mask_history"] = True  # as RecBole ranks for such a model
     config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty()
     return config
+
+
+def _refuse_rows_without(config, offsets=None):
+    """Refuse protocols that need rows kept as offsets, and ranks of all items, where there are none."""
+    if offsets is None:
+        sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        offsets = sequential and config["history_as_offsets"] and config["benchmark_filename"] is None
+    for key in ("cold_share", "shorten_histories"):
+        if config[key] and not offsets:
+            raise SettingError(
+                f"{key} needs a sequential model whose data set has history_as_offsets; {config['model']} has none"
+            )
+        if config[key] and config["eval_args"]["mode"]["test"] != "full":
+            raise SettingError(f"{key} needs the ranks of all items: set eval_args' mode to full")
 
 
 def configured(given):
@@ -99,11 +114,8 @@ def build(config):
     """The three parts of the data, the manifests of the texts by field, and the model at its start."""
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)
-    for key in ("cold_share", "shorten_histories"):
-        if config[key] and not isinstance(dataset, OffsetDataset):
-            raise SettingError(
-                f"{key} needs a sequential model whose data set has history_as_offsets; {config['model']} has none"
-            )
+    if not isinstance(dataset, OffsetDataset):  # a model that makes its rows in another way
+        _refuse_rows_without(config, offsets=False)
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:  # elsewhere the key counts scores, not rows
         most = min(SCORES // dataset.item_num, EVENTS // config["MAX_ITEM_LIST_LENGTH"])
         config["eval_batch_size"] = min(config["eval_batch_size"], max(most, 1))

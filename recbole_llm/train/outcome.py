@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from ..data.dataset import train_counts
+from ..data.dataset import audience, train_counts
 from ..data.texts import found_text_vectors
 from ..evaluation.beyond import beyond_accuracy
 from ..evaluation.leaks import leaks_of, warning
@@ -99,7 +99,8 @@ def _beyond(ranks, config, dataset, count_I):
         ]
         text_ID = np.concatenate(units, 1) / len(fields) ** 0.5
         present_I = np.logical_and.reduce([field.present for field in fields])
-    return beyond_accuracy(ranks.lists(), count_I.numpy(), dataset.user_num - 1, text_ID, present_I)
+    known_I, users = audience(dataset)
+    return beyond_accuracy(ranks.lists(), count_I.numpy(), known_I.numpy(), users, text_ID, present_I)
 
 
 def _shortened(trainer, test_data, config, count_I):

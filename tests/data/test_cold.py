@@ -50,6 +50,7 @@ def listed(part):
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=events(), by=st.sampled_from(["popularity", "newest"]))
 def test_training_is_what_it_would_be_had_the_items_no_event_and_the_test_part_stays(tmp_path, rows, by):
+    rows = [(user, item, 1_000_000 * time, rating) for user, item, time, rating in rows]
     write(tmp_path, rows, "user_id:token\titem_id:token\ttimestamp:float\trating:float")
     try:
         before = loaders(tmp_path)
@@ -82,9 +83,21 @@ def test_windows_show_nothing_of_a_new_item(tmp_path):
 
 
 def test_a_model_without_such_rows_is_refused(tmp_path):
-    from recbole_llm.train.build import build, configure
+    from recbole_llm.train.build import configure
 
     write(tmp_path, [(f"u{u}", f"i{(u + k) % 9}", k) for u in range(6) for k in range(9)])
     given = {"model": "BPR", "dataset": "shop", "data_path": str(tmp_path), "cold_share": 0.3}
     with pytest.raises(SettingError, match="cold_share needs a sequential model.*BPR has none"):
-        build(configure("BPR", given))
+        configure("BPR", given)
+    sampled = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "uni5"}
+    given |= {"model": "SASRec", "train_neg_sample_args": "None", "eval_args": sampled}
+    with pytest.raises(
+        SettingError, match="cold_share needs the ranks of all items: set eval_args' mode to full"
+    ):
+        configure("SASRec", given)
+
+
+def test_the_newest_items_need_times_that_compare_between_users(tmp_path):
+    write(tmp_path, [(f"u{u}", f"i{(u + k) % 9}", k) for u in range(6) for k in range(9)])
+    with pytest.raises(DataError, match="cold_by: newest compares times between users, but 100%"):
+        loaders(tmp_path, cold_share=0.3, cold_by="newest")

@@ -1,10 +1,12 @@
 """One cut in time for all users, times that are counts, places of rows, and histories cut short."""
 
+import numpy as np
 import pytest
 import torch
 from shop import loaders, write
 
-from recbole_llm.data.dataset import ROW_END
+from recbole_llm.data.dataset import ROW_END, audience
+from recbole_llm.data.parts import are_counts
 from recbole_llm.errors import DataError
 
 BY_TIME = {"split": {"RS": [0.5, 0.25, 0.25]}, "order": "TO", "group_by": None, "mode": "full"}
@@ -21,19 +23,26 @@ def test_one_cut_in_time_puts_no_event_of_training_after_one_of_the_test(tmp_pat
 
 def test_a_cut_in_time_needs_times_that_compare_between_users(tmp_path):
     write(tmp_path, [(f"u{u}", f"i{k}", k + 1) for u in range(7) for k in range(9)])
-    with pytest.raises(DataError, match="times of `shop` are counts.*set eval_args' group_by to user"):
+    with pytest.raises(
+        DataError, match="100% of the events of `shop` have counts for times.*group_by to user"
+    ):
         loaders(tmp_path, eval_args=BY_TIME)
 
 
 def test_counts_are_told_from_a_clock_user_by_user(tmp_path):
     counted = [("count", f"i{k}", k + 1) for k in range(4)]
     clock = [("clock", f"i{k}", CLOCK + k) for k in range(4)] + [
-        ("gap", f"i{k}", t) for k, t in enumerate((1, 2, 4))
+        ("gap", f"i{k}", t) for k, t in enumerate((1, 2, 400))
     ]
     write(tmp_path, counted + clock)
     data = loaders(tmp_path)[0]._dataset
     users = data.id2token("user_id", data.events["user_id"][data.counted()])
     assert set(users) == {"count"} and len(users) == 4
+
+
+def test_counts_of_which_a_filter_left_some_out_are_counts_still():
+    users, times = np.repeat([1, 2, 3], 4), np.array([2, 3, 5, 6, 0, 1, 2, 3, 1, 400, 900, 1000])
+    assert are_counts(users, times).tolist() == [True] * 8 + [False] * 4
 
 
 def test_the_places_of_training_are_all_but_what_is_held_out(tmp_path):
@@ -56,3 +65,16 @@ def test_a_shortened_history_has_its_last_events_and_is_whole_again_after(tmp_pa
     assert torch.equal(short["item_id_list"][:, :2], whole["item_id_list"][:, 2:4])
     assert len(seen[0]) == 3 * 8  # what was seen is still known
     assert torch.equal(data[torch.arange(3)]["item_id_list"], whole["item_id_list"])
+
+
+@pytest.mark.parametrize("keys", [{}, {"cold_share": 0.3}])
+def test_the_audience_of_an_item_is_the_users_who_know_it(tmp_path, keys):
+    write(tmp_path, [(f"u{u}", f"i{(u + k) % (5 if u else 2)}", k) for u in range(6) for k in range(9)])
+    train = loaders(tmp_path, **keys)[0]._dataset
+    place = train.own_places()
+    pairs = set(
+        zip(train.events["user_id"][place].tolist(), train.events["item_id"][place].tolist(), strict=True)
+    )
+    known_I, users = audience(train)
+    assert users == len({user for user, _ in pairs})
+    assert known_I.tolist() == [sum(item == i for _, i in pairs) for item in range(train.item_num)]

@@ -20,7 +20,7 @@ def test_coverage_and_gini_are_recboles():
     data.set("rec.items", torch.from_numpy(LISTS))
     data.set("data.num_items", 30)
     settings = {"topk": [10], "metric_decimal_place": 9}
-    found = beyond_accuracy(LISTS, COUNTS, users=100)
+    found = beyond_accuracy(LISTS, COUNTS, COUNTS, users=100)
     assert found["gini"] == pytest.approx(GiniIndex(settings).calculate_metric(data)["giniindex@10"])
     assert found["coverage"] == pytest.approx(
         ItemCoverage(settings).calculate_metric(data)["itemcoverage@10"]
@@ -39,7 +39,9 @@ def test_the_head_is_the_most_popular_fifth_and_of_equals_the_first():
 def test_novelty_is_what_the_name_of_an_item_tells_in_bits():
     counts = np.array([0, 100, 25, 0])  # known to all, to a quarter, to nobody: as to one
     for item, bits in ((1, 0.0), (2, 2.0), (3, np.log2(100))):
-        assert beyond_accuracy(np.array([[item]]), counts, users=100)["novelty"] == pytest.approx(bits)
+        assert beyond_accuracy(np.array([[item]]), 9 * counts, counts, users=100)["novelty"] == pytest.approx(
+            bits
+        )
 
 
 def test_diversity_is_the_mean_over_the_pairs_with_text():
@@ -51,14 +53,28 @@ def test_diversity_is_the_mean_over_the_pairs_with_text():
     for items in LISTS:
         pairs = [1 - text_ID[a] @ text_ID[b] for a, b in combinations(items[present_I[items]], 2)]
         of_lists += [np.mean(pairs)] if pairs else []
-    found = beyond_accuracy(LISTS, COUNTS, 100, text_ID, present_I)
+    found = beyond_accuracy(LISTS, COUNTS, COUNTS, 100, text_ID, present_I)
     assert found["diversity"] == pytest.approx(np.mean(of_lists), abs=1e-5)
-    assert "diversity" not in beyond_accuracy(LISTS, COUNTS, 100)
+    assert "diversity" not in beyond_accuracy(LISTS, COUNTS, COUNTS, 100)
 
 
 def test_the_share_of_the_tail():
     counts = np.array([0, 9, 8, 1, 1, 1, 1, 1, 1, 1, 1])
-    assert beyond_accuracy(np.array([[1, 3], [2, 4], [5, 6], [1, 2]]), counts, 10)["tail_share"] == 0.5
+    lists = np.array([[1, 3], [2, 4], [5, 6], [1, 2]])
+    assert beyond_accuracy(lists, counts, counts, 10)["tail_share"] == 0.5
+
+
+def test_a_place_that_no_item_was_left_for_is_in_no_measure():
+    short = np.array([[1, 2, -1], [2, -1, -1]])
+    text_ID, present_I = np.eye(4, dtype=np.float32), np.array([False, True, True, True])
+    found = beyond_accuracy(short, np.array([0, 5, 5, 5]), np.array([0, 4, 2, 1]), 4, text_ID, present_I)
+    assert found["coverage"] == pytest.approx(2 / 3) and found["diversity"] == 1
+    assert found["novelty"] == pytest.approx((0 + 1 + 1) / 3)
+
+
+def test_without_a_pair_of_texts_there_is_no_diversity():
+    text_ID, present_I = np.eye(31, dtype=np.float32), np.zeros(31, bool)
+    assert "diversity" not in beyond_accuracy(LISTS, COUNTS, COUNTS, 100, text_ID, present_I)
 
 
 def test_a_table_leaves_empty_what_is_not_known():

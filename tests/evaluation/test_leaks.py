@@ -66,3 +66,16 @@ def test_a_target_that_its_user_had_in_training_is_counted_where_events_are_not_
     found = leaks(tmp_path, rows, "BPR", eval_args=AT_RANDOM, load_col={"inter": ["user_id", "item_id"]})
     assert found == Leaks(targets=6, in_training=6)
     assert "training rows hold 6 of the 6 test targets" in warning(found)
+
+
+def test_an_item_taken_again_is_no_leak_where_times_tell_events_apart(tmp_path):
+    rows = [(f"u{u}", f"i{k % 2 + u}", 1_000_000 + 9 * k + u) for u in range(5) for k in range(8)]
+    in_order = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}
+    found = leaks(tmp_path, rows, "BPR", eval_args=in_order)
+    assert (found.targets, found.in_training, found.own_later) == (5, 0, 0) and warning(found) is None
+
+
+def test_counts_say_nothing_of_other_users_for_a_general_model_either(tmp_path):
+    in_order = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}
+    rows = [(f"u{u}", f"i{k + u}", k + 1) for u in range(5) for k in range(8)]
+    assert leaks(tmp_path, rows, "BPR", eval_args=in_order) == Leaks(5, 0)

@@ -71,6 +71,21 @@ def test_a_lucky_guess_is_told_from_knowledge():
     assert lucky.right == 40 and lucky.chance == pytest.approx(0.4) and lucky.p > 0.3
 
 
+def test_a_year_is_nothing_to_be_known():
+    titles = {"1": "Toy Story (1995)", "2": "Heat (1995)", "3": "Babe", "4": "A Bug's Life"}
+    asked = probe.ask(
+        "shop",
+        {k: probe._without_year(v) for k, v in titles.items()},
+        [],
+        seed=0,
+        questions=9,
+        examples=1,
+        history=3,
+    )
+    halves = {q.solution for q in asked if q.template.name == "rest_of_title"}
+    assert halves <= {"Story", "Life"}
+
+
 def test_histories_stop_before_what_is_held_out(shop, asked):
     config = configured({"model": "SASRec", "dataset": "shop", "data_path": str(shop)})
     titles, histories = probe.read(config)

@@ -42,7 +42,7 @@ class Stopped(Exception):
 def in_this_process(monkeypatch):
     """The second trial is stopped at its first report, the third fails; the others are whole."""
 
-    def search(asked, points, train, home, epochs, address=None):
+    def search(asked, points, train, home, epochs, address=None, again=True):
         tried = []
         for number, point in enumerate(points):
             reports, error = [], None
@@ -126,14 +126,14 @@ def test_another_search_needs_another_folder(finished, shop, tmp_path):
 
 def test_where_all_trials_fail_the_first_error_is_said(shop, tmp_path, monkeypatch):
     failed = [ray_tune.Tried({}, tmp_path / "trial-0", {}, "the disk is full")]
-    monkeypatch.setattr(ray_tune, "search", lambda *_: failed)
+    monkeypatch.setattr(ray_tune, "search", lambda *_, **__: failed)
     with pytest.raises(SettingError, match="none of 1 trials was finished; the first said: the disk is full"):
         sweep.run_sweep(sweep.plan_from(given(shop, tmp_path)), tmp_path / "tune")
 
 
 def test_a_grid_has_every_combination_once_and_the_defaults_first(shop, tmp_path, monkeypatch):
     tried = []
-    monkeypatch.setattr(ray_tune, "search", lambda _, points, *__: tried.extend(points) or [])
+    monkeypatch.setattr(ray_tune, "search", lambda _, points, *__, **___: tried.extend(points) or [])
     space = {"dropout": [0.0, 0.2], "n_layers": [1, 3]}
     asked = sweep.plan_from(given(shop, tmp_path, space, search="grid"))
     with pytest.raises((SettingError, IndexError, KeyError)):  # nothing was tried
@@ -158,6 +158,7 @@ def test_a_grid_has_every_combination_once_and_the_defaults_first(shop, tmp_path
         (SPACE, {"trials": "0"}, "trials is 0, expected 1 or more"),
         (SPACE, {"gpus": "-1"}, "gpus is -1, expected 0 or more"),
         (SPACE, {"workers": "two"}, "workers is 'two', expected a number"),
+        (SPACE, {"grace": "20"}, "grace is 20, expected at most the 4 epochs of a trial"),
         (SPACE, {"eval_step": "0"}, "a search chooses by the validation part"),
         (SPACE, {"dataset": None}, "--dataset not given"),
         (SPACE, {"space": "nowhere.yaml"}, "space: no file nowhere.yaml"),
@@ -169,6 +170,46 @@ def test_what_cannot_be_searched_is_refused_in_a_sentence(shop, tmp_path, space,
     with pytest.raises(SettingError) as refusal:
         sweep.plan_from(given(shop, tmp_path, space, **changes))
     assert message in str(refusal.value)
+
+
+def test_a_strong_sasrec_is_searched_as_it_stands_in_a_benchmark(shop, tmp_path):
+    asked = sweep.plan_from(given(shop, tmp_path, {"hidden_dropout_prob": [0.1, 0.5]}, model="SASRec-strong"))
+    assert asked.given["model"] == "SASRec" and asked.given["train_rows"] == "dense"
+    assert int(asked.given["hidden_size"]) == 16 and asked.given["loss_type"] == "CE"
+
+
+def test_a_trial_that_failed_is_not_the_best(tmp_path):
+    found = [
+        ray_tune.Tried({}, tmp_path / "trial-0", {"validation": 0.9, "epochs": 1}, "Training loss is nan"),
+        ray_tune.Tried({"dropout": 0.0}, tmp_path / "trial-1", {"validation": 0.1, "epochs": 4}, None),
+    ]
+    table = sweep._table(found, {}, epochs=4)
+    assert list(table["trial"]) == ["trial-1", "trial-0"] and table["validation"].isna().tolist() == [
+        False,
+        True,
+    ]
+
+
+def test_a_trial_that_had_ended_says_so_again(shop, tmp_path):
+    asked = sweep.plan_from(given(shop, tmp_path))
+    first, again = [], []
+    for reports in (first, again):
+        sweep.trial({"dropout": 0.0}, asked.given, tmp_path / "trial", reports.append)
+    assert len(first) == 4 and again == [first[-1]]
+
+
+def test_a_file_of_settings_and_a_default_that_is_not_set_stand_in_the_best_settings(
+    shop, tmp_path, in_this_process
+):
+    (tmp_path / "mine.yaml").write_text("hidden_size: 8\neval_step: 2\n")
+    words = given(shop, tmp_path, {"warmup_steps": [0]}, config_files=str(tmp_path / "mine.yaml"), trials="1")
+    del words["hidden_size"]
+    asked = sweep.plan_from(words)
+    assert asked.given["hidden_size"] == 8 and asked.given["eval_step"] == 2
+    found = pd.DataFrame({"validation": [0.5], "defaults": [True]})
+    sweep._write_best(tmp_path / "best.yaml", asked.given | {"average_decay": None}, found, "NDCG@3")
+    best = yaml.safe_load((tmp_path / "best.yaml").read_text())
+    assert best["hidden_size"] == 8 and "average_decay" not in best and "config_files" not in best
 
 
 def test_there_is_nothing_to_go_on_with_where_nothing_was_begun(tmp_path, capsys):

@@ -11,7 +11,7 @@ from carousel import TINY, house, write_carousel
 from recbole.quick_start import run_recbole
 
 from recbole_llm import cli
-from recbole_llm.data.texts import training_reviews
+from recbole_llm.data.texts import found_text_vectors, training_reviews
 from recbole_llm.errors import ArtifactError
 from recbole_llm.evaluation.beyond import WORDS
 from recbole_llm.evaluation.ranks import COLUMNS, metrics_from
@@ -199,6 +199,14 @@ def test_lists_are_measured_for_every_model_and_their_diversity_where_the_texts_
     alone = [word for word in alone if word.partition("=")[0][2:] in road_keys("SASRec")]
     (outcome,) = json.loads((road.main(alone) / "metrics.json").read_text())["outcomes"]
     assert sorted(outcome["beyond_accuracy"]) == sorted(set(WORDS) - {"diversity"})
+
+
+def test_reviews_do_not_stop_a_model_that_keeps_no_order_of_events(shop):
+    words = {"model": "SASRec", "dataset": "carousel", "data_path": str(shop), "topk": [10]}
+    config = configure("SASRec", words | {"history_as_offsets": False, "text_fields": ["reviews"]})
+    config["checkpoint_dir"] = str(shop)
+    parts = build(config)[0]
+    assert found_text_vectors(config, parts[0]._dataset) == {}
 
 
 def road_keys(model):
