@@ -36,3 +36,16 @@ def shared_data():
     if not (shared / "data").is_dir():
         pytest.skip(f"no shared data at {shared}; set RECBOLE_LLM_SHARED to its folder")
     return shared / "data"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray cluster of two nodes on this machine, with one processor each."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()

@@ -15,8 +15,6 @@ from . import cold
 from .windows import Windows
 
 ROW_END = "history_end"  # column of a row: the place of its target among the sorted interactions
-
-
 FEW = 0.1  # the share of events without a clock's time that one cut in time bears
 
 

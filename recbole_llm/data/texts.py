@@ -1,6 +1,7 @@
 """The text vectors of a data set: one artifact per field, found or made, aligned to RecBole's item ids."""
 
 import csv
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..errors import ArtifactError, BackendError, SettingError
 from ..text.artifact import AlignedVectors, build_artifact, find_artifact, import_vectors
 from ..text.encoder import make_encoder
 from ..text.templates import REVIEWS, field_template, read_columns, review_texts
-from .dataset import ROW_END, OffsetDataset
+from .dataset import OffsetDataset
 
 
 def attach_text_vectors(config, dataset, device="cpu"):
@@ -49,15 +50,15 @@ def attach_text_vectors(config, dataset, device="cpu"):
 
 def found_text_vectors(config, dataset):
     """The ``AlignedVectors`` of ``text_fields`` by field, of those that were made before; nothing is encoded."""
-    root, found = Path(config["artifact_path"] or "artifacts") / config["dataset"], {}
-    try:
+    root, found = Path(config["artifact_path"]) / config["dataset"], {}
+    tokens = dataset.field2id_token[dataset.iid_field]
+    with suppress(
+        ArtifactError, BackendError, SettingError
+    ):  # no such column or encoder here: then none were made
         for field, texts, encoder, template in _asked(config, dataset, _fields(config), "cpu"):
             artifact = find_artifact(root, field, texts, encoder, template, config["text_dtype"])
             if artifact is not None:
-                tokens = dataset.field2id_token[dataset.iid_field]
                 found[field] = artifact.align(tokens, missing="mask")
-    except (ArtifactError, BackendError, SettingError):  # no such column or encoder here: then none were made
-        return found
     return found
 
 
@@ -136,9 +137,8 @@ def training_reviews(config, dataset):
         raise SettingError(
             f"text field `{REVIEWS.name}` needs a column `review` in {path}; take it out of text_fields"
         )
-    ends = dataset.inter_feat[ROW_END]
     in_training = torch.zeros(len(dataset.events), dtype=torch.bool)
-    in_training[ends] = in_training[dataset.user_start[ends]] = True
+    in_training[dataset.own_places()] = True
     known, held_out = (_pairs(dataset, part) for part in (in_training, ~in_training))
     known -= held_out
     reviews = {}

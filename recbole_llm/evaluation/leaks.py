@@ -68,16 +68,11 @@ def leaks_of(train, test):
     if train.time_field not in train.inter_feat:
         return Leaks(len(user_P), int(np.isin(event_P, event).sum()))
     times, time_P = (part.inter_feat[part.time_field].numpy() for part in (train, test))
-    known = len(_common(event_P, time_P, event, times))
+    trained = set(zip(event.tolist(), times.tolist(), strict=True))
+    known = sum(pair in trained for pair in zip(event_P.tolist(), time_P.tolist(), strict=True))
     clock = ~are_counts(np.r_[users, user_P], np.r_[times, time_P])
     kept, kept_P = clock[: len(users)], clock[len(users) :]
     return _later(len(user_P), known, (users[kept], times[kept]), (user_P[kept_P], time_P[kept_P]))
-
-
-def _common(event_P, time_P, event, times):
-    """The test events that are in training too: of the same user and item at the same time."""
-    trained = set(zip(event.tolist(), times.tolist(), strict=True))
-    return [pair for pair in zip(event_P.tolist(), time_P.tolist(), strict=True) if pair in trained]
 
 
 def _later(targets, known, training, test):

@@ -29,8 +29,9 @@ from ..train.build import configured, known_to
 from . import ray_tune
 from .benchmark import taken_over
 from .space import check, draws, entry
+from .study import TESTED
 
-ASKED, BEST, TABLE, MANIFEST = "sweep.json", "best.yaml", "trials.csv", "manifest.json"
+ASKED, BEST, TABLE = "sweep.json", "best.yaml", "trials.csv"
 SEARCHES = ("random", "grid", "optuna")
 OWN = ("baseline", "run_path", "run_name", "show_progress", "resume")  # of a trial; no settings of its model
 
@@ -279,7 +280,7 @@ def _test(given, trained, home):
     if not _chosen(home):
         shutil.copytree(trained, home / ".best", dirs_exist_ok=True)
         (home / ".best").rename(folder)
-    if not (folder / MANIFEST).is_file():  # the last file of a run
+    if not (folder / TESTED).is_file():
         run.run(given | _places(folder))
     for weights in (home / ray_tune.TRIALS).glob("*/checkpoint"):
         shutil.rmtree(weights)

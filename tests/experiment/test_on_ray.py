@@ -2,23 +2,11 @@
 
 import pandas as pd
 import pytest
-import ray
 from carousel import write_carousel
-from ray.cluster_utils import Cluster
 
 from recbole_llm.experiment import benchmark
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """A Ray cluster of two nodes on this machine, with one processor each."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
 
 
 def test_two_nodes_find_what_one_machine_finds(cluster, tmp_path):

@@ -3,24 +3,12 @@
 import json
 
 import pytest
-import ray
 from carousel import TINY, write_carousel
-from ray.cluster_utils import Cluster
 
 from recbole_llm.errors import SettingError
 from recbole_llm.train import run as road
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """A Ray cluster of two nodes on this machine, with one processor each."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
 
 
 def given(folder, **keys):
