@@ -30,6 +30,7 @@ from . import compat  # noqa: E402  RecBole must be there before it can be patch
 
 compat.apply()
 
-from .data import dataset  # noqa: E402  RecBole must work before its data set can be extended
+from .data import dataset, times  # noqa: E402  RecBole must work before its data set can be extended
 
 dataset.offer()
+times.remember_span()

@@ -22,7 +22,8 @@ def loaders(folder, dataset_class=create_dataset, **keys):
         "eval_batch_size": 5,
         "show_progress": False,
     }
-    config = configure("SASRec", given | keys)
+    given |= keys
+    config = configure(given["model"], given)
     config["checkpoint_dir"] = str(folder / "saved")
     init_seed(3, True)
     return data_preparation(config, dataset_class(config))

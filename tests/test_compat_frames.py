@@ -1,5 +1,6 @@
 """RecBole's data on pandas 3: missing values are filled, sequences keep their own values, lengths and ids."""
 
+import inspect
 import math
 
 import pandas as pd
@@ -41,7 +42,7 @@ def config(tmp_path):
 
 def unwrap(monkeypatch, owner, name):
     """Put RecBole's own method back for the length of a test."""
-    monkeypatch.setattr(owner, name, vars(owner)[name].replaced)
+    monkeypatch.setattr(owner, name, inspect.unwrap(vars(owner)[name]))
 
 
 def test_missing_tokens_floats_and_sequences_are_filled(config):

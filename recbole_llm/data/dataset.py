@@ -41,16 +41,23 @@ class OffsetDataset(Parts):
         The place of the first event of each event's user.
     """
 
+    def _normalize(self):
+        if self.time_field not in self.inter_feat:
+            raise DataError(
+                f"the times of `{self.dataset_name}`, column `{self.time_field}`, were not loaded, and they put the "
+                f"events in order; name the column in load_col's inter, or in TIME_FIELD if it is called otherwise"
+            )
+        self.event_times = self.inter_feat[self.time_field].to_numpy(np.float64, copy=True)
+        super()._normalize()  # which may squeeze the times to 0 .. 1
+
     def _change_feat_format(self):
         if self.config["benchmark_filename"] is None:
-            self._check_field("uid_field", "time_field")
-            # by the exact times, before RecBole rounds them; several keys are sorted stably by pandas
-            self.inter_feat = self.inter_feat.sort_values(
-                [self.uid_field, self.time_field], ignore_index=True
-            )
-            times = self.inter_feat[self.time_field].to_numpy(np.float64)
-            self.user_start = torch.from_numpy(first_of_block(self.inter_feat[self.uid_field].to_numpy()))
-            self.event_times = torch.from_numpy(np.rint(times).astype(np.int64))
+            # by the exact times, before RecBole rounds them to float32
+            users = self.inter_feat[self.uid_field].to_numpy()
+            order = np.lexsort((self.event_times, users))
+            self.inter_feat = self.inter_feat.iloc[order].reset_index(drop=True)
+            self.user_start = torch.from_numpy(first_of_block(users[order]))
+            self.event_times = torch.from_numpy(np.rint(self.event_times[order]).astype(np.int64))
         super()._change_feat_format()
 
     def data_augmentation(self):

@@ -12,6 +12,7 @@ from recbole.data.interaction import Interaction
 
 from ..errors import DataError
 from . import cold
+from .times import are_counts
 from .windows import Windows
 
 ROW_END = "history_end"  # column of a row: the place of its target among the sorted interactions
@@ -169,15 +170,3 @@ def first_of_block(sorted_keys):
     """(N,) int64: for every place the first place that has the same key."""
     is_first = np.r_[True, sorted_keys[1:] != sorted_keys[:-1]]
     return np.maximum.accumulate(np.where(is_first, np.arange(len(sorted_keys)), 0))
-
-
-def are_counts(users, times):
-    """(N,) bool: whether an event's user has times such as 1, 2, 3, ..., a few left out, in place of a clock's.
-
-    They put the events of one user in order and say nothing of when others were.
-    """
-    _, number, events = np.unique(users, return_inverse=True, return_counts=True)
-    first, last = np.full(len(events), np.inf), np.full(len(events), -np.inf)
-    np.minimum.at(first, number, times)
-    np.maximum.at(last, number, times)
-    return ((first >= 0) & (last <= 2 * events + 10))[number]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.dataset import ROW_END, OffsetDataset
-from ..data.parts import are_counts
+from ..data.times import are_counts, times_of
 from .markdown import percent, table
 
 READ = {  # what a text field is made from, by its template
@@ -65,9 +65,9 @@ def leaks_of(train, test):
         [part.inter_feat[f].numpy() for f in fields] for part in (train, test)
     )
     event, event_P = users * train.item_num + items, user_P * train.item_num + item_P
-    if train.time_field not in train.inter_feat:
+    times, time_P = times_of(train), times_of(test)
+    if times is None:
         return Leaks(len(user_P), int(np.isin(event_P, event).sum()))
-    times, time_P = (part.inter_feat[part.time_field].numpy() for part in (train, test))
     trained = set(zip(event.tolist(), times.tolist(), strict=True))
     known = sum(pair in trained for pair in zip(event_P.tolist(), time_P.tolist(), strict=True))
     clock = ~are_counts(np.r_[users, user_P], np.r_[times, time_P])

@@ -133,6 +133,7 @@ def test_stock_recbole_gets_the_offsets_by_one_key(tmp_path):
 
     write(tmp_path, [(f"u{u}", f"i{k}", k) for u in range(4) for k in range(9)])
     given = {"data_path": str(tmp_path), "MAX_ITEM_LIST_LENGTH": 4, "train_neg_sample_args": None}
+    given["load_col"] = {"inter": ["user_id", "item_id", "timestamp"]}
     found = {}
     for key in (True, False, None):
         settings = given if key is None else given | {"history_as_offsets": key}

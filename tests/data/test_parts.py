@@ -1,12 +1,10 @@
 """One cut in time for all users, times that are counts, places of rows, and histories cut short."""
 
-import numpy as np
 import pytest
 import torch
 from shop import loaders, write
 
 from recbole_llm.data.dataset import ROW_END, audience
-from recbole_llm.data.parts import are_counts
 from recbole_llm.errors import DataError
 
 BY_TIME = {"split": {"RS": [0.5, 0.25, 0.25]}, "order": "TO", "group_by": None, "mode": "full"}
@@ -38,11 +36,6 @@ def test_counts_are_told_from_a_clock_user_by_user(tmp_path):
     data = loaders(tmp_path)[0]._dataset
     users = data.id2token("user_id", data.events["user_id"][data.counted()])
     assert set(users) == {"count"} and len(users) == 4
-
-
-def test_counts_of_which_a_filter_left_some_out_are_counts_still():
-    users, times = np.repeat([1, 2, 3], 4), np.array([2, 3, 5, 6, 0, 1, 2, 3, 1, 400, 900, 1000])
-    assert are_counts(users, times).tolist() == [True] * 8 + [False] * 4
 
 
 def test_the_places_of_training_are_all_but_what_is_held_out(tmp_path):
