@@ -1,7 +1,7 @@
 """What every language model is to this house: requests in, answers out, as they come."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from recbole_llm.errors import SettingError
@@ -29,6 +29,12 @@ class Request:
         Of the sampling; a request with a temperature needs one, so that it has one answer.
     stop : tuple of str
         The answer ends before the first of these.
+    schema : str or None
+        A JSON schema as text, which a server that can do so holds the answer to.
+    about : str
+        The token of the item or user that is asked about; no part of the question.
+    facts : mapping of str to str
+        What filled the prompt, by blank: for backends that read no prompts; no part of the question either.
 
     Raises
     ------
@@ -43,6 +49,13 @@ class Request:
     top_p: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    schema: str | None = None
+    about: str = field(default="", compare=False)
+    facts: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def question(self) -> dict:
+        """All that the answer of a language model depends on, for a cache's key."""
+        return {name: value for name, value in asdict(self).items() if name not in ("about", "facts")}
 
     def __post_init__(self):
         if self.max_tokens < 1:
@@ -76,10 +89,14 @@ class Backend(Protocol):
     ----------
     name, revision : str
         What the answers come from; both stand beside every answer that is kept.
+    is_llm : bool
+        Whether a language model answers. What else answers costs nothing, so nothing is kept of it, and reports call
+        it "no LLM".
     """
 
     name: str
     revision: str
+    is_llm: bool
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Yield ``(number of the request, its answer)`` as answers come, in any order; each number once.

@@ -32,7 +32,7 @@ def key_of(backend: str, revision: str, template: str, request: Request) -> str:
     >>> key_of("m", "1", "t@1", one) == key_of("m", "1", "t@1", other)
     False
     """
-    asked = {"backend": backend, "revision": revision, "template": template, "request": asdict(request)}
+    asked = {"backend": backend, "revision": revision, "template": template, "request": request.question()}
     return hashlib.sha256(json.dumps(asked, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -127,6 +127,7 @@ class Cache:
             backend.name,
             backend.revision,
             template,
-            *(json.dumps(asdict(x)) for x in (request, answer)),
+            json.dumps(request.question()),
+            json.dumps(asdict(answer)),
         )
         self._file.execute("insert or ignore into answers values (?, ?, ?, ?, ?, ?, ?)", (*row, time.time()))

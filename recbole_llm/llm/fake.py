@@ -14,6 +14,8 @@ class FakeBackend:
         Every request so far.
     """
 
+    is_llm = True
+
     def __init__(self, say: Callable[[str], str], name: str = "fake", revision: str = "1"):
         self.say, self.name, self.revision = say, name, revision
         self.asked: list[Request] = []

@@ -36,6 +36,8 @@ class LocalBackend:
         If the model cannot be found.
     """
 
+    is_llm = True
+
     def __init__(
         self, name, revision=None, *, device="cpu", compute_dtype="float32", batch_tokens=BATCH_TOKENS
     ):
