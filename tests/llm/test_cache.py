@@ -57,8 +57,9 @@ VALUES = {
     "top_p": st.floats(0.01, 1),
     "seed": st.integers(0, 2**40),
     "stop": st.lists(st.text(min_size=1), max_size=3).map(tuple),
+    "schema": st.none() | st.text(),
 }
-assert set(VALUES) == {field.name for field in fields(Request)}
+assert set(VALUES) == {field.name for field in fields(Request)} - {"about", "facts"}
 
 
 @given(request=st.builds(Request, **VALUES), data=st.data(), name=st.sampled_from(sorted(VALUES)))
@@ -66,6 +67,11 @@ def test_any_other_field_gives_another_key(request, data, name):
     changed = replace(request, **{name: data.draw(VALUES[name])})
     same = key_of("m", "1", "t@1", request) == key_of("m", "1", "t@1", changed)
     assert same == (request == changed)
+
+
+def test_what_a_question_is_about_is_no_part_of_it():
+    one = Request("x", about="u1", facts={"history": "a"})
+    assert key_of("m", "1", "t@1", one) == key_of("m", "1", "t@1", Request("x"))
 
 
 def test_an_answer_is_kept_before_it_is_passed_on(tmp_path):
