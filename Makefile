@@ -24,7 +24,7 @@ $(VENV)/ready: setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	if ! command -v nvidia-smi >/dev/null && $(PYTHON) -c 'from urllib.request import urlopen; urlopen("$(CPU_INDEX)/torch/", timeout=10)' 2>/dev/null; \
 	then $(PIP) $(TORCH) --extra-index-url $(CPU_INDEX); else $(PIP) $(TORCH); fi
-	$(PIP) -c constraints.txt -e '.[serve,tune,test]'
+	$(PIP) -c constraints.txt -e '.[serve,server,tune,test]'
 	$(PIP) --no-deps recbole==1.2.1
 	touch $@
 

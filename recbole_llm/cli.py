@@ -73,6 +73,21 @@ def export(arguments=None):
         print(write(model, tokens, given.get("to") or Path(given["run"]) / "export"))
 
 
+def generate(arguments=None):
+    """``recbole-llm generate items --dataset=ml-1m --backend=transformers --llm=<folder or hub id> [--dry_run]``.
+
+    Also ``users``, ``sessions`` and ``blocks``; the keys are those of ``properties/llm.yaml``.
+    """
+    with _one_sentence():
+        from .config import read_arguments
+        from .train.generation import run
+
+        kind, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
+        place = run(kind, read_arguments(rest))
+        if place:
+            print(place)
+
+
 def benchmark(arguments=None):
     """``recbole-llm benchmark --models=SASRec-strong,LLMSeqRec --datasets=ml-100k --seeds=2020,2021 --trials=4``.
 
@@ -131,6 +146,7 @@ def _study(plan_from, run, arguments, name):
 VERBS = {
     "prep": prep,
     "embed": embed,
+    "generate": generate,
     "train": train,
     "benchmark": benchmark,
     "ablate": ablate,

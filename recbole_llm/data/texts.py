@@ -9,16 +9,18 @@ import pandas as pd
 import torch
 
 from ..errors import ArtifactError, BackendError, SettingError
+from ..llm.texts import Texts
 from ..text.artifact import AlignedVectors, build_artifact, find_artifact, import_vectors
 from ..text.encoder import make_encoder
-from ..text.templates import REVIEWS, field_template, read_columns, review_texts
+from ..text.templates import GENERATED, REVIEWS, field_template, read_columns, review_texts
 from .dataset import OffsetDataset
 
 
 def attach_text_vectors(config, dataset, device="cpu"):
     """Give ``dataset`` (a training part) its ``text_vectors`` and ``text_fingerprints``, each a dict by field.
 
-    Fields are the columns of ``text_fields``, and the ready-made vectors of ``text_vectors``.
+    Fields are the columns of ``text_fields``, what ``recbole-llm generate`` wrote (``text_generated``), and the
+    ready-made vectors of ``text_vectors``.
 
     Raises
     ------
@@ -28,7 +30,7 @@ def attach_text_vectors(config, dataset, device="cpu"):
         If an item has no vector and ``text_missing`` is ``error``.
     """
     ready_made, fields = config["text_vectors"] or {}, _fields(config)
-    if not fields and not ready_made:
+    if not fields and not ready_made and not config["text_generated"]:
         raise SettingError(
             "text_fields names no column and text_vectors no file; name one, or use fusion: id_only"
         )
@@ -69,19 +71,14 @@ def _fields(config):
 
 def _asked(config, dataset, fields, device):
     """(field, texts, encoder, template) of each field."""
+    generated = config["text_generated"] or {}
+    if not fields and not generated:
+        return
+    encoder = encoder_of(config, device)
+    for field, folder in generated.items():
+        yield field, _generated(folder), encoder, GENERATED
     if not fields:
         return
-    encoder = make_encoder(
-        config["text_encoder"],
-        pooling=config["text_pooling"],
-        revision=config["text_revision"],
-        trust_remote_code=bool(config["trust_remote_code"]),
-        device=device,
-        batch_size=config["text_batch_size"],
-        max_tokens=None if config["text_endpoint"] else config["text_max_tokens"],
-        endpoint=config["text_endpoint"],
-        compute_dtype=config["text_compute_dtype"],
-    )
     path = Path(config["data_path"]) / f"{config['dataset']}.item"
     if not path.is_file():
         raise SettingError(
@@ -92,6 +89,30 @@ def _asked(config, dataset, fields, device):
     for field in fields:
         template, texts = _texts(config, dataset, table, field)
         yield field, texts, encoder, template
+
+
+def encoder_of(config, device="cpu"):
+    """The encoder that the keys ``text_...`` ask for."""
+    return make_encoder(
+        config["text_encoder"],
+        pooling=config["text_pooling"],
+        revision=config["text_revision"],
+        trust_remote_code=bool(config["trust_remote_code"]),
+        device=device,
+        batch_size=config["text_batch_size"],
+        max_tokens=None if config["text_endpoint"] else config["text_max_tokens"],
+        endpoint=config["text_endpoint"],
+        compute_dtype=config["text_compute_dtype"],
+    )
+
+
+def _generated(folder):
+    """Item token -> what a language model wrote of it."""
+    texts = Texts.load(folder)
+    kind = texts.manifest["made_from"]["kind"]
+    if kind != "items":
+        raise SettingError(f"text_generated: {folder} speaks of {kind}, expected items")
+    return texts.by_token()
 
 
 def _take_the_sense_out(dataset, control, seed):
@@ -153,6 +174,6 @@ def training_reviews(config, dataset):
 def _pairs(dataset, places):
     """The (user, item) tokens of some of the data set's events."""
     fields = (dataset.uid_field, dataset.iid_field)
-    return set(
-        zip(*(dataset.id2token(field, dataset.events[field][places]) for field in fields), strict=True)
-    )
+    # as NumPy's: a tensor of one id would give a token, not an array of one
+    ids = [(field, dataset.events[field][places].numpy()) for field in fields]
+    return set(zip(*(dataset.id2token(*one) for one in ids), strict=True))

@@ -23,7 +23,7 @@ from ..evaluation.markdown import table
 from ..llm.backend import Request
 from ..llm.cache import Cache
 from ..llm.local import LocalBackend
-from ..llm.prompts import NEXT_OF_HISTORY, REST_OF_TITLE, TITLE_OF_ID
+from ..llm.wording import NEXT_OF_HISTORY, REST_OF_TITLE, TITLE_OF_ID
 from ..text.templates import TITLE_COLUMNS, read_columns
 from ..train.build import configured, training_part
 
@@ -116,7 +116,7 @@ def read(config, column=None):
     dataset = training_part(config)
     place = dataset.own_places()
     users = dataset.events[dataset.uid_field][place].numpy()
-    tokens = dataset.id2token(dataset.iid_field, dataset.events[dataset.iid_field][place])
+    tokens = dataset.id2token(dataset.iid_field, dataset.events[dataset.iid_field][place].numpy())
     histories = {}
     for user, token in zip(users, tokens, strict=True):
         if token in titles:
@@ -150,7 +150,7 @@ def ask(dataset, titles, histories, *, seed, questions, examples, history):
     ]
     asked = []
     for template, blank, pairs, mark in kinds:
-        shown = "\n".join(f"{told}{mark} {solution}" for told, solution in pairs[:examples])
+        shown = [f"{told}{mark} {solution}" for told, solution in pairs[:examples]]
         for told, solution in pairs[examples:]:
             prompt = template.fill(dataset=dataset, examples=shown, **{blank: told})
             asked.append(Question(template, prompt, solution))

@@ -21,6 +21,7 @@ from ..errors import SettingError
 from ..evaluation.manifest import write_json
 from ..evaluation.markdown import duration
 from ..train import run
+from ..train.parallel import cores
 
 ASKED, LOG, ERROR = "cell.json", "log.txt", "error.txt"
 TESTED, VALIDATED = "manifest.json", run.VALIDATION  # the last file of a training that is finished
@@ -104,7 +105,7 @@ def _run_all(cells, home, workers, ray_address):
 
         yield from run_on_cluster(cells, home, ray_address)
         return
-    threads = max((os.cpu_count() or 1) // workers, 1)
+    threads = max(cores() // workers, 1)
     with ThreadPoolExecutor(workers) as pool:
         futures = {pool.submit(run_in_process, home / cell.name, threads): cell for cell in cells}
         try:

@@ -6,7 +6,8 @@ from typing import Protocol
 
 from recbole_llm.errors import SettingError
 
-FINISHES = ("stop", "length")  # the model ended by itself or at a stop text; it was cut at max_tokens
+STOP, LENGTH = "stop", "length"  # the model ended by itself or at a stop text; it was cut at max_tokens
+REFUSED, ABSENT = "refused", "absent"  # no text: the model or a filter declined; nothing here can answer this
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said: the text without its stop text, the tokens on both sides, and why it ended (``FINISHES``)."""
+    """What a model said: the text without its stop text, the tokens on both sides, and why it ended (see above)."""
 
     text: str
     prompt_tokens: int
@@ -90,13 +91,16 @@ class Backend(Protocol):
     name, revision : str
         What the answers come from; both stand beside every answer that is kept.
     is_llm : bool
-        Whether a language model answers. What else answers costs nothing, so nothing is kept of it, and reports call
-        it "no LLM".
+        Whether the answers are a language model's; if not, reports say so.
+    by_prompt : bool
+        Whether an answer depends on what ``Request.question`` gives alone: then it is kept and never asked for again.
+        What answers by ``about`` or ``facts`` costs nothing.
     """
 
     name: str
     revision: str
     is_llm: bool
+    by_prompt: bool
 
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Yield ``(number of the request, its answer)`` as answers come, in any order; each number once.

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from recbole_llm.errors import ArtifactError
-from recbole_llm.llm.backend import Answer, Backend, Request
+from recbole_llm.llm.backend import LENGTH, STOP, Answer, Backend, Request
 
 WAIT = 60.0  # seconds that a writer waits for the others
 TABLE = """
@@ -98,8 +98,12 @@ class Cache:
     ) -> Iterator[tuple[int, Answer]]:
         """Yield ``(number of the request, its answer)``: the known ones, then those that the backend is asked for.
 
-        Equal requests are asked for once. An answer is stored before it is yielded.
+        Equal requests are asked for once. An answer is stored before it is yielded; one without a text, because the
+        model refused, is not kept. What does not answer by prompts is merely passed on.
         """
+        if not backend.by_prompt:
+            yield from backend.complete(requests)
+            return
         keys = [key_of(backend.name, backend.revision, template, request) for request in requests]
         numbers: dict[str, list[int]] = {}
         for number, key in enumerate(keys):
@@ -112,9 +116,15 @@ class Cache:
         places = list(numbers.items())
         for place, answer in backend.complete(waiting):
             key, same = places[place]
-            self._store(key, backend, template, waiting[place], answer)
+            if answer.finish in (STOP, LENGTH):
+                self._store(key, backend, template, waiting[place], answer)
             for number in same:
                 yield number, answer
+
+    def known(self, requests: Sequence[Request], backend: Backend, template: str) -> int:
+        """How many distinct ones of these requests are answered already."""
+        keys = {key_of(backend.name, backend.revision, template, request) for request in requests}
+        return sum(self.find(key) is not None for key in keys)
 
     def find(self, key: str) -> Answer | None:
         """The answer of a key, or None."""

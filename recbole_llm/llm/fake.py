@@ -14,7 +14,7 @@ class FakeBackend:
         Every request so far.
     """
 
-    is_llm = True
+    is_llm = by_prompt = True
 
     def __init__(self, say: Callable[[str], str], name: str = "fake", revision: str = "1"):
         self.say, self.name, self.revision = say, name, revision

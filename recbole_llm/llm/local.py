@@ -36,7 +36,7 @@ class LocalBackend:
         If the model cannot be found.
     """
 
-    is_llm = True
+    is_llm = by_prompt = True
 
     def __init__(
         self, name, revision=None, *, device="cpu", compute_dtype="float32", batch_tokens=BATCH_TOKENS

@@ -1,12 +1,24 @@
-"""Questions with blanks: a name and a version that stand beside every answer, and what must be filled in.
+"""Questions with blanks: a name and a version that stand beside every answer, what must be filled in, how to read back.
 
 Change a word of a template and raise its version: answers to the old words are then not taken for answers to the new.
+Whatever fills a blank is data that strangers wrote and is made harmless (``safety.py``) on its way into the prompt.
 """
 
+import functools
 import string
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from recbole_llm.errors import SettingError
+from recbole_llm.llm import safety
+from recbole_llm.llm.answers import Form, read
+from recbole_llm.llm.backend import Request
+
+NOTHING = "(none)"  # what a blank without text says: a gap would read as a mistake
+
+harmless = functools.lru_cache(2**16)(safety.harmless)  # a title stands in many histories
+
+Value = str | Sequence[str]  # one line, or a list of lines
 
 
 @dataclass(frozen=True)
@@ -21,27 +33,41 @@ class Template:
         With a ``$word`` for every blank; ``$$`` is a dollar sign.
     system : str or None
         What a chat model is told beforehand; it has no blanks.
+    form : type of Form, or None
+        What the answer must be; None where any text will do.
+    bullet : str
+        What stands before each line of a list.
+    limit : int
+        Characters of a line, at most.
     """
 
     name: str
     version: int
     text: str
     system: str | None = None
+    form: type[Form] | None = None
+    bullet: str = "- "
+    limit: int = 400
 
     @property
     def label(self) -> str:
         """``name@version``."""
         return f"{self.name}@{self.version}"
 
-    def fill(self, **values: str) -> str:
-        """The text with every blank filled.
+    @property
+    def blanks(self) -> set[str]:
+        """The names of what must be filled in."""
+        return set(string.Template(self.text).get_identifiers())
+
+    def fill(self, **values: Value) -> str:
+        """The text with every blank filled, each value harmless: a string as one line, a list as a line for each.
 
         Raises
         ------
         SettingError
             If a blank has no value, or a value no blank; names all of them.
         """
-        blanks = set(string.Template(self.text).get_identifiers())
+        blanks = self.blanks
         missing, unknown = sorted(blanks - set(values)), sorted(set(values) - blanks)
         if missing or unknown:
             raise SettingError(
@@ -52,24 +78,33 @@ class Template:
                     if names
                 )
             )
-        return string.Template(self.text).substitute(values)
+        return string.Template(self.text).substitute(
+            {blank: self._written(value) for blank, value in values.items()}
+        )
 
+    def _written(self, value):
+        if isinstance(value, str):
+            return harmless(value, self.limit) or NOTHING
+        lines = [self.bullet + line for line in (harmless(line, self.limit) for line in value) if line]
+        return "\n".join(lines) or NOTHING
 
-TITLE_OF_ID = Template(
-    "title_of_id",
-    1,
-    "Lines of the catalogue of the data set $dataset, each an id and a title. "
-    "Complete the last line; write nothing else.\n$examples\n$id |",
-)
-REST_OF_TITLE = Template(
-    "rest_of_title",
-    1,
-    "Titles of the data set $dataset, each cut in two by //. "
-    "Complete the last line; write nothing else.\n$examples\n$begin //",
-)
-NEXT_OF_HISTORY = Template(
-    "next_of_history",
-    1,
-    "Histories of users of the data set $dataset, titles in order of time, a user a line. "
-    "Write the next title of the last line and nothing else.\n$examples\n$history |",
-)
+    def request(self, values: Mapping[str, Value], about: str = "", **options) -> Request:
+        """The question filled in; ``options`` are those of a ``Request``, such as ``max_tokens``."""
+        return Request(
+            self.fill(**values),
+            system=self.system,
+            schema=self.form.schema_text() if self.form else None,
+            about=about,
+            facts=dict(values),
+            **options,
+        )
+
+    def read(self, text: str) -> Form:
+        """What an answer says.
+
+        Raises
+        ------
+        AnswerError
+            If it is not of this template's form.
+        """
+        return read(text, self.form)

@@ -4,23 +4,21 @@ The key is read from the environment at the call. It stands in no setting, manif
 sent on to where a redirect points.
 """
 
-import email.utils
 import functools
 import http.client
 import json
 import os
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from recbole_llm.errors import BackendError, SettingError
+from recbole_llm.text.remote import LONGEST_WAIT_SECONDS, checked_url, retry_after
 
 ATTEMPTS = 6
-LONGEST_WAIT_SECONDS = 60.0
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -61,17 +59,7 @@ class EndpointEncoder:
         timeout_seconds: float = 60.0,
         sleep: Callable[[float], None] = time.sleep,
     ):
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SettingError(
-                f"endpoint is `{parts.scheme}:...`, expected a URL such as http://localhost:8000/v1"
-            )
-        if parts.username or parts.password or parts.query:
-            raise SettingError(
-                "endpoint holds a user, password or query; these may be secrets. "
-                f"Put the key into the environment variable {api_key_env}"
-            )
-        self.url = url.rstrip("/")
+        self.url = checked_url(url, "endpoint", api_key_env)
         self.name = name
         self.revision = revision
         self.api_key_env = api_key_env
@@ -121,7 +109,7 @@ class EndpointEncoder:
                 with error:  # it holds the connection
                     if error.code != 429 and error.code < 500:
                         raise BackendError(self._refused(error)) from None
-                    wait = _retry_after(error.headers.get("Retry-After"), wait)
+                    wait = retry_after(error.headers.get("Retry-After"), wait)
             except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
                 trouble = f"{type(error).__name__}: {getattr(error, 'reason', error)}"
             if attempt < ATTEMPTS:
@@ -168,17 +156,3 @@ class EndpointEncoder:
         if vectors.ndim != 2 or indices != list(range(number)):
             raise BackendError(f"{self.url} answered with shape {vectors.shape} for {number} texts")
         return vectors
-
-
-def _retry_after(header, otherwise):
-    """Seconds that the server asks to wait, as a number or a date; at most a minute."""
-    if not header:
-        return otherwise
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
-        except ValueError:
-            return otherwise
-    return min(max(seconds, 0.0), LONGEST_WAIT_SECONDS)

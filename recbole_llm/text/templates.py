@@ -52,6 +52,7 @@ class Template:
 COLUMN_VERSION = 1
 ATTRIBUTES_VERSION = 1
 REVIEWS = Template("reviews", 1)
+GENERATED = Template("generated", 1)  # what a language model wrote; see llm/texts.py
 
 
 def read_columns(path: str | Path, key: str | None = None) -> pd.DataFrame:

@@ -27,7 +27,8 @@ ALIKE = """
     MAX_ITEM_LIST_LENGTH seed eval_args eval_batch_size valid_users mask_history metrics topk valid_metric saved
     cold_share cold_by shorten_histories show_progress device_threads use_gpu gpu_id reproducibility
     clip_grad_norm raw_path artifact_path resume
-    text_fields text_encoder text_pooling text_revision text_max_tokens text_endpoint text_compute_dtype text_dtype
+    text_fields text_generated text_encoder text_pooling text_revision text_max_tokens text_endpoint
+    text_compute_dtype text_dtype
 """  # what a baseline takes over from the model that it stands beside
 SCORES = 2**25  # of a batch of an evaluation, rows times items, at most: 128 MiB
 EVENTS = (
@@ -133,10 +134,15 @@ def build(config):
     return parts, texts, config.model_class(config, train_set).to(config["device"])
 
 
-def training_part(config):
-    """The data set of the training part alone, for what needs no model."""
+def split(config):
+    """The data sets of the training, validation and test part, for what needs no model."""
     init_seed(config["seed"], config["reproducibility"])
-    return data_preparation(config, create_dataset(config))[0]._dataset
+    return [loader._dataset for loader in data_preparation(config, create_dataset(config))]
+
+
+def training_part(config):
+    """The first of them."""
+    return split(config)[0]
 
 
 def restore(folder):

@@ -27,6 +27,11 @@ def world():
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def cores():
+    """The cores that this process may use: fewer than the machine has in a container, or under ``taskset``."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def launch(work, given, count):
     """Run ``work(given)`` in ``count`` processes of this machine, one GPU each where there are GPUs.
 
@@ -51,7 +56,7 @@ def _process(number, work, given, count, port, ends):
     place = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count}
     os.environ |= {key: str(value) for key, value in place.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(max((os.cpu_count() or 1) // count, 1))
+    torch.set_num_threads(max(cores() // count, 1))
     try:
         with joined():
             end = work(given)

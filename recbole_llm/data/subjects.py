@@ -1,0 +1,167 @@
+"""Whom a language model is asked about, and what it may read: items, users of the training part, rows' histories.
+
+No target and nothing after it is ever read. With every text goes the last event that it has read (its ``Cut``); who
+uses the text later checks it against the split (``check_cuts``).
+
+Letters: N events of the data set.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ArtifactError, DataError, SettingError
+from ..text.plain import clean
+from ..text.templates import ATTRIBUTES, TITLE_COLUMNS, field_texts, read_columns
+from .parts import ROW_END
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One that is asked about.
+
+    Attributes
+    ----------
+    about : str
+        An item's or a user's token; of a session ``<user>@<how many of the user's events came before it ended>``.
+    lines : tuple of str
+        What is told, the oldest first.
+    cut : tuple of (int, str), or None
+        How many of the user's events came before the text was written, and the item of the last one.
+    """
+
+    about: str
+    lines: tuple
+    cut: tuple | None = None
+
+
+def items(table, fields: Sequence[str]) -> Iterator[Subject]:
+    """Every item of an ``.item`` file (``read_columns``) with what its ``fields`` say."""
+    texts = {field: field_texts(table, field) for field in fields}
+    for token in table.index:
+        told = []
+        for field in fields:
+            label = "" if field == ATTRIBUTES else f"{field.replace('_', ' ').capitalize()}: "
+            told += [f"{label}{text}" for text in texts[field][token]]
+        yield Subject(str(token), tuple(told))
+
+
+def item_lines(table, title: str | None = None) -> dict[str, str]:
+    """Token -> ``title | Genre: Crime. Year: 1995.``: an item as a line of a history.
+
+    Raises
+    ------
+    SettingError
+        If there is no such column, or none that is known for titles.
+    """
+    name = title or next((column for column in TITLE_COLUMNS if column in table.columns), None)
+    if name not in table.columns:
+        raise SettingError(
+            f"no column {name or 'of titles'} in the .item file; there are {', '.join(table.columns)}; give --title"
+        )
+    try:
+        attributes = field_texts(table, ATTRIBUTES)
+    except SettingError:  # no column that could be one
+        attributes = {}
+    lines = {}
+    for token, cell in table[name].items():
+        said = " ".join(attributes.get(token, ()))
+        lines[str(token)] = f"{clean(cell)} | {said}" if said else clean(cell)
+    return lines
+
+
+def users(training, lines: Mapping[str, str], length: int) -> Iterator[Subject]:
+    """Every user of a training part with the last ``length`` of the events that its rows read or aim at."""
+    place = training.own_places().numpy()
+    user, item = _columns(training)
+    for places in np.split(place, np.flatnonzero(np.diff(user[place])) + 1):
+        first, last = int(training.user_start[places[0]]), places[-1]
+        told = tuple(lines.get(item[p], "") for p in places[-length:])
+        yield Subject(str(_token(training, user[last])), told, (int(last) - first + 1, item[last]))
+
+
+def persons(config, fields: Sequence[str]) -> dict[str, str]:
+    """User token -> ``Age: 25. Gender: F.``, by the named columns of the ``.user`` file and no others.
+
+    Raises
+    ------
+    SettingError
+        If there is no such file or column.
+    """
+    path = Path(config["data_path"]) / f"{config['dataset']}.user"
+    if not path.is_file():
+        raise SettingError(f"user_fields names {', '.join(fields)}, but there is no {path}")
+    table = read_columns(path, config["USER_ID_FIELD"])
+    unknown = [field for field in fields if field not in table.columns]
+    if unknown:
+        raise SettingError(f"{path} has no column {', '.join(unknown)}; there are {', '.join(table.columns)}")
+    rows = table[list(fields)].itertuples()
+    return {
+        str(token): " ".join(
+            f"{name.capitalize()}: {clean(cell)}." for name, cell in zip(fields, cells, strict=True)
+        )
+        for token, *cells in rows
+    }
+
+
+def sessions(parts, lines: Mapping[str, str], length: int) -> Iterator[Subject]:
+    """Every row of these parts with the last ``length`` events before its target."""
+    for part in parts:
+        user, item = _columns(part)
+        for end, held in zip(
+            part.inter_feat[ROW_END].tolist(),
+            part.inter_feat[part.item_list_length_field].tolist(),
+            strict=True,
+        ):
+            count = end - int(part.user_start[end])
+            told = tuple(lines.get(item[p], "") for p in range(end - min(held, length), end))
+            yield Subject(f"{_token(part, user[end])}@{count}", told, (count, item[end - 1]))
+
+
+def check_cuts(texts, training):
+    """Refuse texts of users that have read more than ``training``, or other events.
+
+    Parameters
+    ----------
+    texts : llm.texts.Texts
+        Of users or blocks.
+    training : OffsetDataset
+        The training part of the split in use.
+
+    Raises
+    ------
+    ArtifactError
+        Names the first three users.
+    """
+    place = training.own_places().numpy()
+    user, item = _columns(training)
+    starts = np.flatnonzero(np.r_[True, np.diff(user[place]) != 0])
+    known = {}
+    for places in np.split(place, starts[1:]):
+        known[str(_token(training, user[places[0]]))] = (int(training.user_start[places[0]]), int(places[-1]))
+    wrong = [
+        about
+        for about, (count, last) in texts.cuts.items()
+        if about in known
+        and (known[about][0] + count - 1 > known[about][1] or item[known[about][0] + count - 1] != str(last))
+    ]
+    if wrong:
+        raise ArtifactError(
+            f"{texts.directory} has read events that are not of this training part, of {len(wrong):,} of "
+            f"{len(texts.cuts):,} users, e.g. {', '.join(wrong[:3])}; it was made from another split or data set. "
+            "Run `recbole-llm generate` with this run's settings"
+        )
+
+
+def _columns(part):
+    """User ids and item tokens of all N events."""
+    if not hasattr(part, "events"):
+        raise DataError("texts of users need history_as_offsets: it tells training events from the others")
+    tokens = part.field2id_token[part.iid_field]
+    return part.events[part.uid_field].numpy(), tokens[part.events[part.iid_field].numpy()]
+
+
+def _token(part, user_id):
+    return part.field2id_token[part.uid_field][user_id]
