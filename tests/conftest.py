@@ -38,6 +38,17 @@ def shared_data():
     return shared / "data"
 
 
+@pytest.fixture
+def one_thread():
+    """One thread, as an actor with one core has: the order of additions is then the same."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """A Ray cluster of two nodes on this machine, with one processor each."""

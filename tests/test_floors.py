@@ -26,7 +26,7 @@ ROOMS = {
     "openai": ({"llm"}, False),
     "peft": ({"llm"}, False),
     "matplotlib": ({"evaluation", "experiment"}, False),
-    "ray": ({"compat", "experiment", "train/on_ray.py"}, False),
+    "ray": ({"compat", "experiment", "train/on_ray.py", "llm/on_ray.py"}, False),
     "fastapi": ({"serving"}, False),
 }
 

@@ -15,6 +15,11 @@ from ..text.encoder import make_encoder
 from ..text.templates import GENERATED, REVIEWS, field_template, read_columns, review_texts
 from .dataset import OffsetDataset
 
+ENCODER = (
+    *("text_encoder", "text_pooling", "text_revision", "text_batch_size", "text_endpoint"),
+    *("text_max_tokens", "text_compute_dtype"),
+)  # the keys that choose an encoder
+
 
 def attach_text_vectors(config, dataset, device="cpu"):
     """Give ``dataset`` (a training part) its ``text_vectors`` and ``text_fingerprints``, each a dict by field.

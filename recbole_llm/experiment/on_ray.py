@@ -3,7 +3,7 @@
 All nodes need this package and see the folders of data, artifacts and results under the same paths.
 """
 
-from ..train.on_ray import connect
+from ..llm.on_ray import connect
 
 
 def run_on_cluster(cells, home, address):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SettingError
-from ..train.on_ray import connect
+from ..llm.on_ray import connect
 from .space import inside
 
 RAY, TRIALS = "ray", "trials"

@@ -7,17 +7,19 @@ read last (``data/subjects.py``).
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 
 from ..config import PROPERTIES, literal, read_yaml, settings_from
-from ..data.texts import encoder_of
+from ..data.texts import ENCODER, encoder_of
 from ..errors import DataError, SettingError
 from ..llm import wording
 from ..llm.extractive import ExtractiveBackend
 from ..llm.generate import Tally
+from ..llm.on_ray import RayBackend, RayEncoder
 from ..text.artifact import build_artifact
 from ..text.templates import GENERATED, read_columns
 from .build import configured
@@ -52,6 +54,9 @@ class Settings:
     price_in: float | None
     price_out: float | None
     most_cost: float | None
+    actors: int | None
+    actor_cpus: float
+    actor_gpus: float
     domain: str | None
     told: list
     title: str | None
@@ -80,13 +85,19 @@ def run(kind, given):
     asked = Questions(kind, s, config, table)
     fallback = ExtractiveBackend(asked.corpus) if s.fallback == "extractive" else None
     backend = fallback if s.backend == "extractive" and fallback else backend_of(s, asked.corpus)
+    pool = {"actors": s.actors, "address": config["ray_address"], "cpus": s.actor_cpus, "gpus": s.actor_gpus}
+    if s.actors and backend.by_prompt:
+        backend = RayBackend(backend, partial(backend_of, s, ()), **pool)
     if s.dry_run:
         asked.preview(console)
         return None
     root = Path(config["artifact_path"]) / config["dataset"]
     texts = asked.answered(root, backend, fallback, console)
     if s.vectors:
-        vectors_of(texts, config, root)
+        encoder = encoder_of(config, config["device"])
+        if s.actors:
+            encoder = RayEncoder(encoder, partial(encoder_of, _told_of(config), config["device"]), **pool)
+        vectors_of(texts, encoder, config, root)
     _say(console, texts, kind)
     return texts.directory
 
@@ -125,14 +136,14 @@ def backend_of(s, corpus):
     )
 
 
-def vectors_of(texts, config, root):
-    """The artifact of the texts' vectors, by the run's ``text_encoder``."""
+def vectors_of(texts, encoder, config, root):
+    """The artifact of the texts' vectors."""
     field = texts.directory.name.partition("@")[0]
     return build_artifact(
         root,
         f"{field}-texts",
         texts.by_token(),
-        encoder_of(config, config["device"]),
+        encoder,
         GENERATED,
         config["text_dtype"],
         bool(config["show_progress"]),
@@ -140,7 +151,7 @@ def vectors_of(texts, config, root):
 
 
 def _check(s):
-    numbers = {"tries": s.tries, "history": s.history, "block": s.block, "limit": s.limit}
+    numbers = {"actors": s.actors, "tries": s.tries, "history": s.history, "block": s.block, "limit": s.limit}
     for key, number in numbers.items():
         if number is not None and number < 1:
             raise SettingError(f"{key} is {number}, expected 1 or more")
@@ -153,6 +164,11 @@ def _check(s):
     unknown = set(s.parts) - {"train", "valid", "test"}
     if unknown or not s.parts:
         raise SettingError(f"parts is {s.parts}, expected some of train, valid, test")
+
+
+def _told_of(config):
+    """The keys of the text encoder alone: a whole configuration is not sent to other machines."""
+    return {key: config[key] for key in (*ENCODER, "trust_remote_code")}
 
 
 def _needed(s, key):

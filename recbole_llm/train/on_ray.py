@@ -5,21 +5,7 @@ All nodes need this package and see the folders of data, artifacts and runs unde
 
 from pathlib import Path
 
-from ..errors import SettingError
-
-
-def connect(address, log_to_driver):
-    """Join the Ray cluster at ``address``; an error in one sentence where there is none."""
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise SettingError("this needs Ray, which is not installed: pip install 'ray[tune]'") from error
-    try:
-        ray.init(address=address, ignore_reinit_error=True, log_to_driver=log_to_driver)
-    except ConnectionError as error:
-        raise SettingError(
-            f"no Ray cluster answers at ray_address {address}; start one with `ray start --head`"
-        ) from error
+from ..llm.on_ray import connect
 
 
 def launch(work, given, count, address):

@@ -1,13 +1,15 @@
 """A local model answers each request as if it were alone, whatever its neighbours and its own generation settings."""
 
+import functools
 import json
 import shutil
+import sys
 
 import pytest
 
-from recbole_llm.errors import SettingError
+from recbole_llm.errors import BackendError, SettingError
 from recbole_llm.llm.backend import Request, cut
-from recbole_llm.llm.local import LocalBackend, _batches
+from recbole_llm.llm.local import LocalBackend, _batches, _keeps_all
 
 PROMPTS = [
     "Once upon a time",
@@ -106,3 +108,52 @@ def test_requests_that_cannot_be_are_refused(keys, message):
 def test_a_text_is_cut_at_the_first_of_its_ends():
     assert cut("one two three", ["three", "two"]) == ("one ", True)
     assert cut("one", ["two"]) == ("one", False)
+
+
+BEGINNING = (
+    "Once upon a time there was a little girl named Lucy who lived in a big house with her mom and dad. "
+)
+
+
+def test_what_prompts_begin_with_is_read_once_and_changes_no_answer(model, monkeypatch):
+    requests = [Request(BEGINNING + prompt, max_tokens=20) for prompt in PROMPTS]
+    read, forward = [], type(model._model).forward
+
+    @functools.wraps(forward)  # transformers looks at what it takes
+    def counted(self, input_ids=None, **options):
+        read.append(input_ids.numel())
+        return forward(self, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(type(model._model), "forward", counted)
+    together = asked(model, requests)
+    beginning, rest = read[:2]
+    lengths = [len(model._ids(request)) for request in requests]
+    assert beginning >= len(model._ids(Request(BEGINNING))) - 1 and rest == 5 * (max(lengths) - beginning)
+    assert together == [asked(model, [request])[0] for request in requests]
+    assert [answer.prompt_tokens for answer in together] == lengths  # what was kept is counted still
+
+
+def test_a_prompt_that_is_the_beginning_of_another_has_its_own_answer(model):
+    requests = [Request(BEGINNING, max_tokens=9), Request(BEGINNING + "Tom", max_tokens=9)]
+    assert asked(model, requests) == [asked(model, [request])[0] for request in requests]
+
+
+def test_a_sliding_window_keeps_nothing():
+    from transformers import GPT2Config, LlamaConfig, MambaConfig, MistralConfig, Qwen3Config
+
+    kept = {LlamaConfig: {}, GPT2Config: {}, MistralConfig: {"sliding_window": None}, Qwen3Config: {}}
+    assert all(_keeps_all(kind(**keys)) for kind, keys in kept.items())
+    assert not _keeps_all(MistralConfig(sliding_window=64)) and not _keeps_all(MambaConfig())
+
+
+def test_the_batches_are_known_without_the_model(stories):
+    fresh = LocalBackend(str(stories), batch_tokens=60)
+    batches = fresh.batches([Request(prompt, max_tokens=10) for prompt in PROMPTS])
+    assert sorted(n for batch in batches for n in batch) == list(range(5)) and len(batches) > 1
+    assert "_model" not in vars(fresh)
+
+
+def test_weights_of_eight_bits_need_a_package(stories, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(BackendError, match="8bit need the package bitsandbytes; run: pip install"):
+        asked(LocalBackend(str(stories), compute_dtype="8bit"), [Request("x")])
