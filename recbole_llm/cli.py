@@ -88,6 +88,65 @@ def generate(arguments=None):
             print(place)
 
 
+def cache(arguments=None):
+    """``recbole-llm cache stats|export|import|prune [--cache=artifacts/answers.sqlite]``.
+
+    ``export`` and ``import`` take ``--file``; ``prune`` takes ``--older_than_days``, ``--backend`` or both.
+    """
+    with _one_sentence():
+        from .config import read_arguments
+        from .llm.cache import Cache
+        from .llm.shelf import bring_in, counts, export, prune
+
+        what, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
+        given = read_arguments(rest)
+        place = Path(given.pop("cache", "artifacts/answers.sqlite"))
+        takes = {
+            "stats": (),
+            "export": ("file",),
+            "import": ("file",),
+            "prune": ("older_than_days", "backend"),
+        }
+        if what not in takes or set(given) - set(takes[what]) or (takes[what] and not given):
+            wants = {verb: " or ".join(f"--{key}" for key in keys) for verb, keys in takes.items()}
+            raise SettingError(
+                "cache takes stats, export, import (both with --file) or prune (with "
+                f"{wants['prune']}), found {' '.join([what, *(f'--{key}' for key in given)]) or 'none'}"
+            )
+        if not place.is_file() and what != "import":
+            raise ArtifactError(f"no cache {place}; give --cache")
+        days = given.get("older_than_days")
+        if days is not None and not days.replace(".", "", 1).isdigit():
+            raise SettingError(f"older_than_days is {days}, expected a number of days")
+        with Cache(place) as answers:
+            match what:
+                case "stats":
+                    for backend, revision, template, number, read, written in counts(answers):
+                        print(
+                            f"{backend} ({revision[:12]})  {template}  {number:,} answers, "
+                            f"{read:,} tokens read, {written:,} written"
+                        )
+                    print(f"{len(answers):,} answers in {place}, {place.stat().st_size / 2**20:.1f} MiB")
+                case "export":
+                    print(f"{export(answers, given['file']):,} answers in {given['file']}")
+                case "import":
+                    new, there = bring_in(answers, given["file"])
+                    print(f"{new:,} new of {there:,} answers in {given['file']}")
+                case "prune":
+                    removed = prune(answers, None if days is None else float(days), given.get("backend"))
+                    print(f"{removed:,} answers removed, {len(answers):,} left")
+
+
+def doctor(arguments=None):
+    """``recbole-llm doctor [--dataset=ml-1m] [--texts] [--llm_url=...]``: what is amiss here, and the cure."""
+    with _one_sentence():
+        from .config import read_arguments
+        from .doctor import examine
+
+        if not examine(read_arguments(sys.argv[1:] if arguments is None else arguments)):
+            sys.exit(1)
+
+
 def benchmark(arguments=None):
     """``recbole-llm benchmark --models=SASRec-strong,LLMSeqRec --datasets=ml-100k --seeds=2020,2021 --trials=4``.
 
@@ -152,6 +211,8 @@ VERBS = {
     "ablate": ablate,
     "tune": tune,
     "probe": probe,
+    "cache": cache,
+    "doctor": doctor,
     "export": export,
 }
 

@@ -15,7 +15,7 @@ FLOORS = [
     {"model"},
     {"train", "evaluation"},
     {"experiment", "serving"},
-    {"cli"},
+    {"cli", "doctor"},
 ]
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 # library: the rooms or files that may import it, at all or (False) only inside a function or class

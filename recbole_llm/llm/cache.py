@@ -25,6 +25,9 @@ create table if not exists answers (
 """
 
 
+COLUMNS = "key, backend, revision, template, request, answer, asked_at"
+
+
 def key_of(backend: str, revision: str, template: str, request: Request) -> str:
     """SHA-256 of the canonical JSON of all that an answer depends on.
 
@@ -79,6 +82,24 @@ class Cache:
             file.close()
             raise
         return file
+
+    def rows(self, query: str, values: Sequence = ()) -> Iterator[tuple]:
+        """What a query finds, row by row."""
+        yield from self._file.execute(query, values)
+
+    def add(self, rows: Sequence[tuple]) -> int:
+        """Store rows of all ``COLUMNS``, all or none; one whose key is known is left out. Returns how many are new."""
+        before = len(self)
+        with self._file:
+            self._file.execute("begin immediate")
+            self._file.executemany("insert or ignore into answers values (?, ?, ?, ?, ?, ?, ?)", rows)
+        return len(self) - before
+
+    def remove(self, condition: str, values: Sequence) -> int:
+        """Remove the rows that meet a condition, and give their room back; returns how many."""
+        removed = self._file.execute(f"delete from answers where {condition}", values).rowcount
+        self._file.execute("vacuum")
+        return removed
 
     def close(self):
         """Close the file; what was stored is on disk already."""
