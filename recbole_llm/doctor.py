@@ -19,7 +19,7 @@ from rich.console import Console
 
 from . import RECBOLE_VERSION
 from .errors import ArtifactError, BackendError, DataError, SettingError
-from .llm.safety import suspicions
+from .llm.suspicion import suspicions
 from .llm.texts import TEXTS, Texts
 from .text.artifact import Artifact
 from .text.location import DEFAULT_MODEL, locate

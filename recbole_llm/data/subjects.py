@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ArtifactError, DataError, SettingError
+from ..llm.texts import Texts
 from ..text.plain import clean
 from ..text.templates import ATTRIBUTES, TITLE_COLUMNS, field_texts, read_columns
 from .parts import ROW_END
@@ -118,6 +119,29 @@ def sessions(parts, lines: Mapping[str, str], length: int) -> Iterator[Subject]:
             count = end - int(part.user_start[end])
             told = tuple(lines.get(item[p], "") for p in range(end - min(held, length), end))
             yield Subject(f"{_token(part, user[end])}@{count}", told, (count, item[end - 1]))
+
+
+def user_texts(folder, training) -> dict[str, tuple[str, ...]]:
+    """User token -> what a language model wrote of the user, checked against the split in use.
+
+    Parameters
+    ----------
+    folder : path
+        An artifact that ``recbole-llm generate users`` or ``blocks`` made.
+    training : OffsetDataset
+        The training part.
+
+    Raises
+    ------
+    ArtifactError
+        If the texts are damaged, speak of others, or have read events that are not of the training part.
+    """
+    texts = Texts.load(folder)
+    kind = texts.manifest["made_from"]["kind"]
+    if kind not in ("users", "blocks"):
+        raise ArtifactError(f"{folder} speaks of {kind}, expected users or blocks")
+    check_cuts(texts, training)
+    return texts.by_token()
 
 
 def check_cuts(texts, training):

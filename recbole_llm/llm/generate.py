@@ -141,7 +141,7 @@ def generate(
                     continue
                 try:
                     found[number] = template.read(answer.text)
-                    progress.advance(tally)
+                    progress.advance(tally, getattr(backend, "cost", None))
                 except AnswerError as error:
                     faults[number] = ("cut" if answer.finish == LENGTH else "unreadable", str(error))
                     unreadable.append(number)
@@ -210,8 +210,9 @@ class Asking:
         self.task = self.bar.add_task(name, total=total, said="")
         return self.bar
 
-    def advance(self, tally):
-        """One more is answered; ``tally`` holds the tokens so far."""
+    def advance(self, tally, cost):
+        """One more is answered; ``tally`` holds the tokens so far, ``cost`` the money spent where prices are known."""
         speed = self.bar.tasks[0].speed or 0.0
         said = f"{speed:.1f}/s, {tally.prompt_tokens + tally.answer_tokens:,} tokens"
+        said += "" if cost is None else f", cost {cost:.4g}"
         self.bar.update(self.task, advance=1, said=said)

@@ -10,7 +10,7 @@ import time
 from dataclasses import fields, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_llm.errors import ArtifactError
@@ -64,6 +64,15 @@ assert set(VALUES) == {field.name for field in fields(Request)} - {"about", "fac
 
 @given(request=st.builds(Request, **VALUES), data=st.data(), name=st.sampled_from(sorted(VALUES)))
 def test_any_other_field_gives_another_key(request, data, name):
+    changed = replace(request, **{name: data.draw(VALUES[name])})
+    same = key_of("m", "1", "t@1", request) == key_of("m", "1", "t@1", changed)
+    assert same == (request == changed)
+
+
+@pytest.mark.slow
+@settings(max_examples=10_000, deadline=None)
+@given(request=st.builds(Request, **VALUES), data=st.data(), name=st.sampled_from(sorted(VALUES)))
+def test_any_other_field_gives_another_key_ten_thousand_times(request, data, name):
     changed = replace(request, **{name: data.draw(VALUES[name])})
     same = key_of("m", "1", "t@1", request) == key_of("m", "1", "t@1", changed)
     assert same == (request == changed)

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_llm.llm.prompts import Template
-from recbole_llm.llm.safety import harmless, suspicions
+from recbole_llm.llm.safety import harmless
+from recbole_llm.llm.suspicion import suspicions
 from recbole_llm.text.plain import clean
 from recbole_llm.text.templates import read_columns
 

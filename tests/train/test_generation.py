@@ -7,11 +7,13 @@ import pytest
 from carousel import write_carousel
 
 from recbole_llm import cli
+from recbole_llm.data.subjects import user_texts
 from recbole_llm.errors import ArtifactError, DataError, SettingError
 from recbole_llm.evaluation.manifest import write_json
 from recbole_llm.llm.fake import FakeBackend
 from recbole_llm.llm.texts import Texts
 from recbole_llm.train import generation
+from recbole_llm.train.build import configured, training_part
 from recbole_llm.train.generation import run
 
 
@@ -129,6 +131,19 @@ def test_texts_of_users_are_no_texts_of_items(shop, tmp_path, capsys):
             ["--model=LLMSeqRec", *(f"--{k}={v}" for k, v in keys.items()), f"--text_generated={generated}"]
         )
     assert "speaks of users, expected items" in capsys.readouterr().err
+
+
+def test_texts_of_users_are_checked_against_the_split_before_they_are_used(shop):
+    place = run("users", shop)
+    keys = {k: v for k, v in shop.items() if k not in ("cache", "vectors")}
+    training = training_part(configured({"model": "SASRec"} | keys))
+    assert set(user_texts(place, training)) == {one.about for one in Texts.load(place).given}
+    longer = "{'split': {'LS': 'test_only'}, 'order': 'TO', 'group_by': 'user', 'mode': 'full'}"
+    later = run("users", shop | {"eval_args": longer})
+    with pytest.raises(ArtifactError, match="has read events that are not of this training part"):
+        user_texts(later, training)
+    with pytest.raises(ArtifactError, match="speaks of items, expected users or blocks"):
+        user_texts(run("items", shop), training)
 
 
 def test_recorded_answers_are_used(shop, tmp_path):
