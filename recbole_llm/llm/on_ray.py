@@ -15,6 +15,7 @@ from recbole_llm.errors import ArtifactError, BackendError, SettingError
 from recbole_llm.llm.backend import Answer, Backend, Request
 from recbole_llm.text.encoder import Encoder
 
+FAULTS = {kind.__name__: kind for kind in (ArtifactError, BackendError, SettingError)}  # of an actor, by name
 TOGETHER = 32  # requests of a batch, where the backend has no batches of its own
 
 
@@ -144,7 +145,11 @@ class _Row:
         self.work = kind(make)
 
     def __call__(self, row):
-        return {"place": row["place"], "found": self.work(row["work"])}
+        """The work done, or the fault in words: an error raised here would take along what others have just done."""
+        try:
+            return {"place": row["place"], "found": self.work(row["work"]), "fault": ""}
+        except tuple(FAULTS.values()) as error:
+            return {"place": row["place"], "found": None, "fault": f"{type(error).__name__}: {error}"}
 
 
 def _spread(work, kind, make, pool):
@@ -163,16 +168,12 @@ def _spread(work, kind, make, pool):
     )
     try:
         for row in data.iter_rows():
+            if row["fault"]:
+                kind, _, said = row["fault"].partition(": ")
+                raise FAULTS[kind](said)
             yield row["place"], row["found"]
     except ray.exceptions.RayError as error:
-        raise _ours(error) from error
-
-
-def _ours(error):
-    """The error of this house that an actor raised, which Ray wraps in several of its own; else a BackendError."""
-    text = str(error)
-    for kind in (SettingError, ArtifactError, BackendError):
-        _, found, said = text.rpartition(f"{kind.__name__}: ")
-        if found:
-            return kind(said.strip())
-    return BackendError(f"an actor of Ray failed: {text.strip().splitlines()[-1]}")
+        said = str(error).strip().splitlines()[-1]
+        raise BackendError(
+            f"an actor of Ray failed: {said}; what came back before is kept, run the same command again"
+        ) from error

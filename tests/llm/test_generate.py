@@ -250,7 +250,7 @@ def test_every_domain_fills_every_template():
 # ------------------------------------------------------------------ kill -9
 
 SLOWLY = """
-import json, sys, time
+import json, os, sys, time
 from recbole_llm.llm.cache import Cache
 from recbole_llm.llm.fake import FakeBackend
 from recbole_llm.llm.generate import generate
@@ -267,33 +267,45 @@ class Slow(FakeBackend):
             for number, answer in super().complete(requests[first : first + BATCH]):
                 yield first + number, answer
 
-backend = Slow(lambda prompt: json.dumps({"text": prompt[-60:-40] or "x"}))
 words = {"thing": "movie", "things": "movies"}
 requests = [ITEM_DESCRIPTION.request({"facts": [f"film {n}"], **words}, str(n)) for n in range(400)]
-with Cache(sys.argv[1]) as cache:
-    print("begun", flush=True)
-    given, tally = generate(requests, ITEM_DESCRIPTION, backend, cache, tries=1)
-    assert all(one.text for one in given) and cache.damaged is None
-print("done", flush=True)
+
+def run():
+    backend = Slow(lambda prompt: json.dumps({"text": prompt[-60:-40] or "x"}))
+    with Cache(sys.argv[1]) as cache:
+        given, tally = generate(requests, ITEM_DESCRIPTION, backend, cache, tries=1)
+        assert all(one.text for one in given) and cache.damaged is None
+
+for line in sys.stdin:  # each line begins a run in a process of its own; says which, and how it ended
+    child = os.fork()
+    if not child:
+        run()
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
 """
 
 
 def killed_at_random(folder, kills):
-    """Start, kill at random, start again ...; returns how often each question was asked, and the kills that hit."""
+    """Start, kill at random, start again: how often each question was asked, the kills, the path of the cache."""
     cache, log, rng, hit = folder / "answers.sqlite", folder / "asked.txt", random.Random(3), 0
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     command = [sys.executable, "-c", SLOWLY, str(cache), str(log)]
-    while True:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        assert process.stdout.readline() == "begun\n"
-        if hit < kills:
-            time.sleep(rng.random() * 0.4 / kills if kills > 20 else rng.random() * 0.05)
-            process.send_signal(signal.SIGKILL)
-        ended = process.communicate()[0]
-        if ended == "done\n":
-            break
-        assert process.returncode == -signal.SIGKILL
-        hit += 1
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as nursery:
+        while True:
+            nursery.stdin.write("go\n")
+            nursery.stdin.flush()
+            child = int(nursery.stdout.readline())
+            if hit < kills:
+                time.sleep(rng.random() * 0.08)
+                os.kill(child, signal.SIGKILL)
+            ended = int(nursery.stdout.readline())
+            if ended == 0:
+                break
+            assert ended == signal.SIGKILL
+            hit += 1
     asked = log.read_text().split("\n")[:-1]
     return [asked.count(str(n)) for n in range(400)], hit, cache
 
@@ -307,12 +319,14 @@ def test_a_run_that_is_killed_loses_no_answer_and_asks_at_most_one_batch_again(t
 
 @pytest.mark.slow
 def test_two_hundred_kills_lose_nothing(tmp_path):
-    hits = 0
+    hits, again = 0, 0
     while hits < 200:
         folder = tmp_path / str(hits)
         folder.mkdir()
-        counts, hit, place = killed_at_random(folder, 40)
+        counts, hit, place = killed_at_random(folder, 200 - hits)
         hits += hit
+        again += sum(counts) - 400
         assert hit and min(counts) == 1 and sum(counts) <= 400 + 8 * hit
         with Cache(place) as cache:
             assert len(cache) == 400 and cache.damaged is None
+    print(f"{hits} kills, {again} questions asked again")
