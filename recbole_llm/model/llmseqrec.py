@@ -12,7 +12,7 @@ Where this differs from its specification:
 - time buckets are half octaves, so that 64 of them reach from a second to a lifetime;
 - TiSASRec's intervals are counted in the shortest step so far, not of the whole history (``attention.py``);
 - by default IDs start at random, without ID dropout and alignment, each better on validation (LOG.md); times are off,
-  for public copies know them in part, and 128 whitened dimensions are kept; all are keys;
+  for not every data set has a clock's, and 128 whitened dimensions are kept; all are keys;
 - there are no embeddings of hour and weekday, and no whitening weighed by frequency;
 - relative positions (HSTU's P) are a choice of ``position`` of their own, since order is known where times are not.
 
