@@ -12,7 +12,7 @@ from ..errors import ArtifactError, BackendError, SettingError
 from ..llm.texts import Texts
 from ..text.artifact import AlignedVectors, build_artifact, find_artifact, import_vectors
 from ..text.encoder import make_encoder
-from ..text.templates import GENERATED, REVIEWS, field_template, read_columns, review_texts
+from ..text.templates import REVIEWS, field_template, read_columns, review_texts
 from .dataset import OffsetDataset
 
 ENCODER = (
@@ -81,7 +81,8 @@ def _asked(config, dataset, fields, device):
         return
     encoder = encoder_of(config, device)
     for field, folder in generated.items():
-        yield field, _generated(folder), encoder, GENERATED
+        texts = _generated(folder)
+        yield field, texts.by_token(), encoder, texts.template
     if not fields:
         return
     path = Path(config["data_path"]) / f"{config['dataset']}.item"
@@ -112,12 +113,12 @@ def encoder_of(config, device="cpu"):
 
 
 def _generated(folder):
-    """Item token -> what a language model wrote of it."""
+    """What was written of the items."""
     texts = Texts.load(folder)
     kind = texts.manifest["made_from"]["kind"]
     if kind != "items":
         raise SettingError(f"text_generated: {folder} speaks of {kind}, expected items")
-    return texts.by_token()
+    return texts
 
 
 def _take_the_sense_out(dataset, control, seed):

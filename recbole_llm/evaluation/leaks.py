@@ -18,6 +18,7 @@ from .markdown import percent, table
 READ = {  # what a text field is made from, by its template
     "reviews": "reviews that came with training interactions; none of a validation or test interaction",
     "generated": "what a language model wrote of the item file alone; what it had read before is not known",
+    "no LLM": "the item file alone, picked out by rule: no LLM was asked",
     "ready-made": "ready-made vectors, of whose making nothing is known here",
 }
 FROM_ITEMS = "the item file alone; no interaction"

@@ -14,6 +14,7 @@ from pathlib import Path
 from recbole_llm.errors import ArtifactError
 from recbole_llm.llm.generate import Given, Tally
 from recbole_llm.text.manifest import MANIFEST, content_key, file_hash
+from recbole_llm.text.templates import GENERATED, PICKED, Template
 
 FORMAT = 1
 TEXTS = "texts.jsonl"
@@ -74,6 +75,11 @@ class Texts:
     def cuts(self) -> dict:
         """Token -> the last event that its question has read."""
         return self.manifest["made_from"]["cuts"]
+
+    @property
+    def template(self) -> Template:
+        """What an artifact of their vectors names as their source."""
+        return GENERATED if self.manifest["made_from"]["is_llm"] else PICKED
 
     def by_token(self) -> dict[str, tuple[str, ...]]:
         """Token -> its text, as an encoder takes it: ``()`` where there is none."""

@@ -53,6 +53,7 @@ COLUMN_VERSION = 1
 ATTRIBUTES_VERSION = 1
 REVIEWS = Template("reviews", 1)
 GENERATED = Template("generated", 1)  # what a language model wrote; see llm/texts.py
+PICKED = Template("no LLM", 1)  # what stands in its place where none was asked
 
 
 def read_columns(path: str | Path, key: str | None = None) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from ..llm.extractive import ExtractiveBackend
 from ..llm.generate import Tally
 from ..llm.on_ray import RayBackend, RayEncoder
 from ..text.artifact import build_artifact
-from ..text.templates import GENERATED, read_columns
+from ..text.templates import read_columns
 from .build import configured
 from .questions import KINDS, Questions
 
@@ -144,7 +144,7 @@ def vectors_of(texts, encoder, config, root):
         f"{field}-texts",
         texts.by_token(),
         encoder,
-        GENERATED,
+        texts.template,
         config["text_dtype"],
         bool(config["show_progress"]),
     )

@@ -9,6 +9,7 @@ from carousel import write_carousel
 from recbole_llm import cli
 from recbole_llm.data.subjects import user_texts
 from recbole_llm.errors import ArtifactError, DataError, SettingError
+from recbole_llm.evaluation import leaks
 from recbole_llm.evaluation.manifest import write_json
 from recbole_llm.llm.fake import FakeBackend
 from recbole_llm.llm.texts import Texts
@@ -119,7 +120,14 @@ def test_the_texts_have_vectors_and_a_model_trains_with_them(shop, tmp_path):
         ]
     )
     report = (tmp_path / "runs" / "one" / "report.md").read_text()
-    assert "text field `description` was made from | what a language model wrote" in report
+    assert (
+        "text field `description` was made from | the item file alone, picked out by rule: no LLM" in report
+    )
+
+
+def test_what_a_model_wrote_is_called_so(shop, asked):
+    assert Texts.load(run("items", shop | LLM)).template.name == "generated"
+    assert leaks.READ["generated"].startswith("what a language model wrote")
 
 
 def test_texts_of_users_are_no_texts_of_items(shop, tmp_path, capsys):
