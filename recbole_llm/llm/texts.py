@@ -79,7 +79,8 @@ class Texts:
     @property
     def template(self) -> Template:
         """What an artifact of their vectors names as their source."""
-        return GENERATED if self.manifest["made_from"]["is_llm"] else PICKED
+        said = self.manifest["made_from"]["is_llm"] and self.manifest["coverage"]["answered"]
+        return GENERATED if said else PICKED
 
     def by_token(self) -> dict[str, tuple[str, ...]]:
         """Token -> its text, as an encoder takes it: ``()`` where there is none."""
