@@ -26,6 +26,7 @@ from .text.location import DEFAULT_MODEL, locate
 from .text.manifest import MANIFEST, VECTORS
 from .text.remote import checked_url
 from .text.templates import read_columns
+from .train.parallel import cores
 
 KEYS = ("dataset", "data_path", "artifact_path", "cache", "llm_url", "text_endpoint", "texts")
 EXTRAS = {  # package: what it is for, and the extra that brings it
@@ -85,9 +86,8 @@ def _installed():
         yield Finding("well", f"Python {platform.python_version()}")
     else:
         yield Finding("amiss", f"Python {platform.python_version()}", "use Python 3.11 to 3.13")
-    yield Finding(
-        "well", f"RecBole {RECBOLE_VERSION}, with the patches of recbole_llm.compat"
-    )  # or no import
+    # another version would have been refused at the import
+    yield Finding("well", f"RecBole {RECBOLE_VERSION}, with the patches of recbole_llm.compat")
     wanted = _constraints()
     for package in PINNED:
         try:
@@ -120,8 +120,7 @@ def _processors():
     import torch
 
     if not torch.cuda.is_available():
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return Finding("well", f"no GPU; {cores} cores, {torch.get_num_threads()} threads")
+        return Finding("well", f"no GPU; {cores()} cores, {torch.get_num_threads()} threads")
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return Finding("well", f"GPU: {', '.join(names)}, CUDA {torch.version.cuda}")
 
@@ -225,10 +224,10 @@ def _texts(folder, dataset):
         raise SettingError("doctor --texts needs --dataset")
     table = read_columns(folder / dataset / f"{dataset}.item")
     found = [
-        (token, column, suspicions(cell))
+        (token, column, why)
         for column in table.columns
         for token, cell in table[column].items()
-        if suspicions(cell)
+        if (why := suspicions(cell))
     ]
     cells = table.shape[0] * table.shape[1]
     yield Finding("well" if not found else "missing", f"{len(found):,} of {cells:,} texts look suspicious")

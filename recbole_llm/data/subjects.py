@@ -1,6 +1,6 @@
 """Whom a language model is asked about, and what it may read: items, users of the training part, rows' histories.
 
-No target and nothing after it is ever read. With every text goes the last event that it has read (its ``Cut``); who
+No target and nothing after it is ever read. With every text goes the last event that it has read (its ``cut``); who
 uses the text later checks it against the split (``check_cuts``).
 
 Letters: N events of the data set.
@@ -75,12 +75,10 @@ def item_lines(table, title: str | None = None) -> dict[str, str]:
 
 def users(training, lines: Mapping[str, str], length: int) -> Iterator[Subject]:
     """Every user of a training part with the last ``length`` of the events that its rows read or aim at."""
-    place = training.own_places().numpy()
-    user, item = _columns(training)
-    for places in np.split(place, np.flatnonzero(np.diff(user[place])) + 1):
-        first, last = int(training.user_start[places[0]]), places[-1]
+    _, item = _columns(training)
+    for user, first, places in _by_user(training):
         told = tuple(lines.get(item[p], "") for p in places[-length:])
-        yield Subject(str(_token(training, user[last])), told, (int(last) - first + 1, item[last]))
+        yield Subject(user, told, (int(places[-1]) - first + 1, item[places[-1]]))
 
 
 def persons(config, fields: Sequence[str]) -> dict[str, str]:
@@ -159,12 +157,8 @@ def check_cuts(texts, training):
     ArtifactError
         Names the first three users.
     """
-    place = training.own_places().numpy()
-    user, item = _columns(training)
-    starts = np.flatnonzero(np.r_[True, np.diff(user[place]) != 0])
-    known = {}
-    for places in np.split(place, starts[1:]):
-        known[str(_token(training, user[places[0]]))] = (int(training.user_start[places[0]]), int(places[-1]))
+    _, item = _columns(training)
+    known = {user: (first, int(places[-1])) for user, first, places in _by_user(training)}
     wrong = [
         about
         for about, (count, last) in texts.cuts.items()
@@ -177,6 +171,13 @@ def check_cuts(texts, training):
             f"{len(texts.cuts):,} users, e.g. {', '.join(wrong[:3])}; it was made from another split or data set. "
             "Run `recbole-llm generate` with this run's settings"
         )
+
+
+def _by_user(training):
+    """(token, place of the user's first event, places that the part's rows read or aim at) of every user."""
+    place, (user, _) = training.own_places().numpy(), _columns(training)
+    for places in np.split(place, np.flatnonzero(np.diff(user[place])) + 1):
+        yield str(_token(training, user[places[0]])), int(training.user_start[places[0]]), places
 
 
 def _columns(part):

@@ -17,6 +17,7 @@ import numpy as np
 from rich.console import Console
 from scipy import stats
 
+from ..data.subjects import users
 from ..errors import DataError, SettingError
 from ..evaluation.manifest import write_bytes, write_json
 from ..evaluation.markdown import table
@@ -114,14 +115,9 @@ def read(config, column=None):
         )
     titles = {token: _without_year(text) for token, text in columns[name].items() if plain(text)}
     dataset = training_part(config)
-    place = dataset.own_places()
-    users = dataset.events[dataset.uid_field][place].numpy()
-    tokens = dataset.id2token(dataset.iid_field, dataset.events[dataset.iid_field][place].numpy())
-    histories = {}
-    for user, token in zip(users, tokens, strict=True):
-        if token in titles:
-            histories.setdefault(user, []).append(titles[token])
-    return titles, list(histories.values())
+    told = (one.lines for one in users(dataset, titles, len(dataset.events)))
+    histories = [[title for title in lines if title] for lines in told]
+    return titles, [titles_of_user for titles_of_user in histories if titles_of_user]
 
 
 def ask(dataset, titles, histories, *, seed, questions, examples, history):

@@ -1,7 +1,7 @@
 """What every language model is to this house: requests in, answers out, as they come."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 from recbole_llm.errors import SettingError
@@ -56,7 +56,12 @@ class Request:
 
     def question(self) -> dict:
         """All that the answer of a language model depends on, for a cache's key."""
-        return {name: value for name, value in asdict(self).items() if name not in ("about", "facts")}
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.compare}
+
+    @classmethod
+    def of(cls, found: Mapping) -> "Request":
+        """The request that ``asdict`` or ``question`` gave, as it comes back from JSON."""
+        return cls(**found | {"stop": tuple(found["stop"])})
 
     def __post_init__(self):
         if self.max_tokens < 1:

@@ -26,6 +26,7 @@ create table if not exists answers (
 
 
 COLUMNS = "key, backend, revision, template, request, answer, asked_at"
+INSERT = "insert or ignore into answers values (?, ?, ?, ?, ?, ?, ?)"
 
 
 def key_of(backend: str, revision: str, template: str, request: Request) -> str:
@@ -92,7 +93,7 @@ class Cache:
         before = len(self)
         with self._file:
             self._file.execute("begin immediate")
-            self._file.executemany("insert or ignore into answers values (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._file.executemany(INSERT, rows)
         return len(self) - before
 
     def remove(self, condition: str, values: Sequence) -> int:
@@ -161,4 +162,4 @@ class Cache:
             json.dumps(request.question()),
             json.dumps(asdict(answer)),
         )
-        self._file.execute("insert or ignore into answers values (?, ?, ?, ?, ?, ?, ?)", (*row, time.time()))
+        self._file.execute(INSERT, (*row, time.time()))

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from recbole_llm.llm.answers import written
-from recbole_llm.llm.backend import ABSENT, Answer, Request
+from recbole_llm.llm.backend import ABSENT, STOP, Answer, Request
 from recbole_llm.llm.wording import VIEWS
 
 MOST = 5  # values of an attribute, terms and recent lines that are named
@@ -43,7 +43,7 @@ class ExtractiveBackend:
         for number, request in enumerate(requests):
             text = self._said(request.facts)
             if text:
-                yield number, Answer(written(text, request.schema), 0, 0, "stop")
+                yield number, Answer(written(text, request.schema), 0, 0, STOP)
             else:
                 yield number, Answer("", 0, 0, ABSENT)
 

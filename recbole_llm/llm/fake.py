@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from recbole_llm.llm.backend import Answer, Request, cut
+from recbole_llm.llm.backend import LENGTH, STOP, Answer, Request, cut
 
 
 class FakeBackend:
@@ -28,4 +28,4 @@ class FakeBackend:
             text, stopped = cut(" ".join(words[: request.max_tokens]), request.stop)
             whole = stopped or len(words) <= request.max_tokens
             counts = len(request.prompt.split()), len(text.split())
-            yield number, Answer(text, *counts, "stop" if whole else "length")
+            yield number, Answer(text, *counts, STOP if whole else LENGTH)

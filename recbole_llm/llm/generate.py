@@ -16,9 +16,8 @@ from recbole_llm.llm.backend import ABSENT, LENGTH, REFUSED, Backend, Request
 from recbole_llm.llm.cache import Cache
 from recbole_llm.llm.prompts import Template
 
-WARMER = (
-    0.7  # temperature at which an unreadable answer is asked for again: at 0 it would come back as it was
-)
+# the temperature at which an unreadable answer is asked for again: at 0 it would come back as it was
+WARMER = 0.7
 
 
 @dataclass(frozen=True)
@@ -132,8 +131,9 @@ def generate(
             unreadable, counted = [], set()
             for place, answer in cache.complete(asked, backend, template.label):
                 number = waiting[place]
-                if _identity(asked[place]) not in counted:
-                    counted.add(_identity(asked[place]))
+                identity = _identity(asked[place])
+                if identity not in counted:
+                    counted.add(identity)
                     tally.prompt_tokens += answer.prompt_tokens
                     tally.answer_tokens += answer.answer_tokens
                 if answer.finish in (REFUSED, ABSENT):

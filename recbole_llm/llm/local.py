@@ -13,22 +13,14 @@ import os
 from collections.abc import Iterator, Sequence
 
 from recbole_llm.errors import BackendError, SettingError
-from recbole_llm.llm.backend import Answer, Request, cut
+from recbole_llm.llm.backend import LENGTH, STOP, Answer, Request, cut
 from recbole_llm.text.location import Location, locate
 from recbole_llm.text.recipe import read_json, token_limit
 
 BATCH_TOKENS = 8192  # of a batch, padding and answers included, at most
 WORTH_KEEPING = 16  # tokens of a common beginning, from which on it is read once
-KEEPS_ALL = (
-    "llama",
-    "gpt2",
-    "gpt_neox",
-    "opt",
-    "phi",
-    "mistral",
-    "falcon",
-    "bloom",
-)  # and who names its layers
+# of the kinds of model that do not name the kinds of their layers, those that keep all keys and values
+KEEPS_ALL = ("llama", "gpt2", "gpt_neox", "opt", "phi", "mistral", "falcon", "bloom")
 QUANTIZED = {"8bit": "load_in_8bit", "4bit": "load_in_4bit"}
 
 
@@ -154,9 +146,8 @@ class LocalBackend:
         """How many tokens all prompts of a batch begin with, and what the model keeps of them, for each of them."""
         import torch
 
-        common = min(
-            len(os.path.commonprefix(ids)), min(map(len, ids)) - 1
-        )  # each has one left to go on from
+        shortest = min(map(len, ids))
+        common = min(len(os.path.commonprefix(ids)), shortest - 1)  # each has one left to go on from
         if len(ids) == 1 or common < WORTH_KEEPING or self.is_seq2seq or not _keeps_all(self._model.config):
             return 0, {}
         with torch.inference_mode():
@@ -206,7 +197,7 @@ class LocalBackend:
         ended = count is not None
         kept = tokens[:count] if ended else tokens
         text, stopped = cut(tokenizer.decode(kept, skip_special_tokens=True), request.stop)
-        return Answer(text, prompt_tokens, len(kept), "stop" if ended or stopped else "length")
+        return Answer(text, prompt_tokens, len(kept), STOP if ended or stopped else LENGTH)
 
 
 def _batches(requests, ids, most_tokens):

@@ -7,7 +7,7 @@ models under the same paths.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -33,6 +33,16 @@ def connect(address: str | None, log_to_driver: bool = False):
         ) from error
 
 
+@dataclass(frozen=True)
+class Pool:
+    """How many actors there are, of which cluster (None: this machine), and the cores and GPUs of each."""
+
+    actors: int
+    address: str | None = None
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
 class RayBackend:
     """A backend whose requests are answered by actors.
 
@@ -42,26 +52,11 @@ class RayBackend:
         The same one in this process: its name, its revision and its batches; its model is not loaded here.
     make : function without arguments
         Makes it in an actor.
-    actors : int
-        How many.
-    address : str, optional
-        A Ray cluster; None: this machine.
-    cpus, gpus : float
-        Of each actor.
+    pool : Pool
     """
 
-    def __init__(
-        self,
-        backend: Backend,
-        make: Callable[[], Backend],
-        *,
-        actors: int,
-        address: str | None = None,
-        cpus: float = 1.0,
-        gpus: float = 0.0,
-    ):
-        self.backend, self.make, self.actors, self.address = backend, make, actors, address
-        self.cpus, self.gpus = cpus, gpus
+    def __init__(self, backend: Backend, make: Callable[[], Backend], pool: Pool):
+        self.backend, self.make, self.pool = backend, make, pool
         self.name, self.revision = backend.name, backend.revision
         self.is_llm, self.by_prompt = backend.is_llm, backend.by_prompt
 
@@ -71,7 +66,7 @@ class RayBackend:
             return
         batches = self._batches(requests)
         work = [json.dumps([asdict(requests[number]) for number in batch]) for batch in batches]
-        for place, found in _spread(work, _Answering, self.make, self):
+        for place, found in _spread(work, _Answering, self.make, self.pool):
             for number, answer in json.loads(found):
                 yield batches[place][number], Answer(**answer)
 
@@ -89,27 +84,17 @@ class _Answering:
         self.backend = make()
 
     def __call__(self, work):
-        requests = [Request(**fields | {"stop": tuple(fields["stop"])}) for fields in json.loads(work)]
+        requests = [Request.of(found) for found in json.loads(work)]
         return json.dumps([(number, asdict(answer)) for number, answer in self.backend.complete(requests)])
 
 
 class RayEncoder:
     """An encoder whose texts are encoded by actors; parameters as of ``RayBackend``."""
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        make: Callable[[], Encoder],
-        *,
-        actors: int,
-        address: str | None = None,
-        cpus: float = 1.0,
-        gpus: float = 0.0,
-    ):
-        self.encoder, self.make, self.actors, self.address = encoder, make, actors, address
-        self.cpus, self.gpus = cpus, gpus
+    def __init__(self, encoder: Encoder, make: Callable[[], Encoder], pool: Pool):
+        self.encoder, self.make, self.pool = encoder, make, pool
         self.name, self.revision, self.pooling = encoder.name, encoder.revision, encoder.pooling
-        self.batch_size = encoder.batch_size * actors * 8  # what is kept at a time
+        self.batch_size = encoder.batch_size * pool.actors * 8  # what is kept at a time
 
     @property
     def dimension(self) -> int:
@@ -124,7 +109,7 @@ class RayEncoder:
         """(n, D) float32, row by row with ``texts``, in the batches of the encoder itself."""
         size = self.encoder.batch_size
         work = [json.dumps(list(texts[first : first + size])) for first in range(0, len(texts), size)]
-        found = dict(_spread(work, _Encoding, self.make, self))
+        found = dict(_spread(work, _Encoding, self.make, self.pool))
         return np.concatenate([np.array(found[place], dtype=np.float32) for place in range(len(work))])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recbole_llm.errors import BackendError
 from recbole_llm.llm.answers import written
-from recbole_llm.llm.backend import ABSENT, Answer, Request
+from recbole_llm.llm.backend import ABSENT, STOP, Answer, Request
 
 
 class RecordedBackend:
@@ -52,7 +52,7 @@ class RecordedBackend:
         for number, request in enumerate(requests):
             text = self.answers.get(request.about, "")
             if text.strip():
-                yield number, Answer(written(text, request.schema), 0, 0, "stop")
+                yield number, Answer(written(text, request.schema), 0, 0, STOP)
             else:
                 yield number, Answer("", 0, 0, ABSENT)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recbole_llm.errors import ArtifactError
-from recbole_llm.llm.backend import Request
+from recbole_llm.llm.backend import Answer, Request
 from recbole_llm.llm.cache import COLUMNS, Cache, key_of
 
 DAY = 86_400.0  # seconds
@@ -46,16 +46,9 @@ def bring_in(cache: Cache, path: str | Path) -> tuple[int, int]:
         for number, line in enumerate(file, 1):
             try:
                 row = json.loads(line)
-                asked = json.loads(row["request"])
-                request = Request(**asked | {"stop": tuple(asked["stop"])})
-                expected = key_of(row["backend"], row["revision"], row["template"], request)
-                answer = json.loads(row["answer"])
-                if row["key"] != expected or set(answer) != {
-                    "text",
-                    "prompt_tokens",
-                    "answer_tokens",
-                    "finish",
-                }:
+                request = Request.of(json.loads(row["request"]))
+                Answer(**json.loads(row["answer"]))  # a field too few or too many is a TypeError
+                if row["key"] != key_of(row["backend"], row["revision"], row["template"], request):
                     raise ValueError("its key is not that of its question")
                 rows.append(tuple(row[column] for column in COLUMNS.split(", ")))
             except (KeyError, TypeError, ValueError) as error:

@@ -19,7 +19,7 @@ from ..errors import DataError, SettingError
 from ..llm import wording
 from ..llm.extractive import ExtractiveBackend
 from ..llm.generate import Tally
-from ..llm.on_ray import RayBackend, RayEncoder
+from ..llm.on_ray import Pool, RayBackend, RayEncoder
 from ..text.artifact import build_artifact
 from ..text.templates import read_columns
 from .build import configured
@@ -85,9 +85,9 @@ def run(kind, given):
     asked = Questions(kind, s, config, table)
     fallback = ExtractiveBackend(asked.corpus) if s.fallback == "extractive" else None
     backend = fallback if s.backend == "extractive" and fallback else backend_of(s, asked.corpus)
-    pool = {"actors": s.actors, "address": config["ray_address"], "cpus": s.actor_cpus, "gpus": s.actor_gpus}
-    if s.actors and backend.by_prompt:
-        backend = RayBackend(backend, partial(backend_of, s, ()), **pool)
+    pool = Pool(s.actors, config["ray_address"], s.actor_cpus, s.actor_gpus) if s.actors else None
+    if pool and backend.by_prompt:
+        backend = RayBackend(backend, partial(backend_of, s, ()), pool)
     if s.dry_run:
         asked.preview(console)
         return None
@@ -95,8 +95,8 @@ def run(kind, given):
     texts = asked.answered(root, backend, fallback, console)
     if s.vectors:
         encoder = encoder_of(config, config["device"])
-        if s.actors:
-            encoder = RayEncoder(encoder, partial(encoder_of, _told_of(config), config["device"]), **pool)
+        if pool:
+            encoder = RayEncoder(encoder, partial(encoder_of, _told_of(config), config["device"]), pool)
         vectors_of(texts, encoder, config, root)
     _say(console, texts, kind)
     return texts.directory

@@ -9,7 +9,7 @@ from recbole_llm.llm.backend import Request
 from recbole_llm.llm.cache import Cache
 from recbole_llm.llm.fake import FakeBackend
 from recbole_llm.llm.local import LocalBackend
-from recbole_llm.llm.on_ray import RayBackend, RayEncoder, connect
+from recbole_llm.llm.on_ray import Pool, RayBackend, RayEncoder, connect
 from recbole_llm.text.artifact import build_artifact
 from recbole_llm.text.encoder import make_encoder
 from recbole_llm.text.templates import GENERATED
@@ -25,7 +25,7 @@ def stories(shared_data):
 
 def test_two_nodes_answer_as_one_process(cluster, stories, one_thread):
     make = partial(LocalBackend, stories, batch_tokens=400)
-    pool = RayBackend(make(), make, actors=2, address=cluster.address)
+    pool = RayBackend(make(), make, Pool(2, cluster.address))
     answers = list(pool.complete(REQUESTS))
     assert sorted(number for number, _ in answers) == list(range(len(REQUESTS)))
     assert dict(answers) == dict(make().complete(REQUESTS))
@@ -36,7 +36,7 @@ def test_two_nodes_answer_as_one_process(cluster, stories, one_thread):
 def test_two_nodes_encode_as_one_process(cluster, tmp_path, one_thread):
     make = partial(make_encoder, batch_size=16)
     texts = {f"i{n}": (f"A film about {n} {'brave ' * (n % 9)}dogs",) for n in range(150)}
-    kinds = {"one": make(), "two": RayEncoder(make(), make, actors=2, address=cluster.address)}
+    kinds = {"one": make(), "two": RayEncoder(make(), make, Pool(2, cluster.address))}
     one, two = (build_artifact(tmp_path / name, "text", texts, kinds[name], GENERATED) for name in kinds)
     assert one.directory.name == two.directory.name
     for name in ("vectors.safetensors", "tokens.txt"):
@@ -56,7 +56,7 @@ def broken(folder):
 
 def test_what_came_back_before_it_broke_off_is_not_asked_for_again(cluster, tmp_path):
     make = partial(broken, tmp_path)
-    pool = RayBackend(make(), make, actors=1, address=cluster.address)
+    pool = RayBackend(make(), make, Pool(1, cluster.address))
     requests = [Request(f"p{n}") for n in range(90)]
     with Cache(tmp_path / "answers.sqlite") as cache:
         with pytest.raises(BackendError, match="no more"):
