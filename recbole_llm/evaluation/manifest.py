@@ -5,7 +5,6 @@ The environment is never read: keys and tokens live there, and no manifest shall
 
 import json
 import math
-import os
 import platform
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import torch
 
 from .. import __version__
 from ..errors import DataError
-from ..text.manifest import file_hash
+from ..text.manifest import file_hash, write_bytes
 
 LOADED = datetime.now(UTC)  # what stands for the start of a run whose start is not given
 PACKAGES = (
@@ -101,20 +100,6 @@ def commit(home):
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", *CODE))}
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def write_bytes(path, content):
-    """Write a file whole: to a temporary name beside it, to the disk, then in one step in the place of ``path``."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path, value):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from recbole_llm.errors import ArtifactError, SettingError
 from recbole_llm.llm.load import kind_of, load
 from recbole_llm.llm.lora import Attached, Lora, attach, attached, detach, trained
 from recbole_llm.text.location import Location
-from recbole_llm.text.manifest import MANIFEST, content_key, package_versions
+from recbole_llm.text.manifest import MANIFEST, content_key, package_versions, write_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -60,8 +59,8 @@ def save(model: PreTrainedModel, folder: str | Path, base: Location):
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / _tensors_name(made_of), data)
-    _write(folder / MANIFEST, f"{json.dumps(manifest, indent=2, sort_keys=True)}\n".encode())
+    write_bytes(folder / _tensors_name(made_of), data)
+    write_bytes(folder / MANIFEST, f"{json.dumps(manifest, indent=2, sort_keys=True)}\n".encode())
     for path in folder.glob("adapters-*.safetensors"):
         if path.name != _tensors_name(made_of):
             path.unlink(missing_ok=True)
@@ -175,13 +174,3 @@ def _read(folder):
 
 def _tensors_name(made_of):
     return f"adapters-{made_of['sha256'][:16]}.safetensors"
-
-
-def _write(path, data):
-    """All of it or nothing."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with open(partial, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from recbole_llm.errors import ArtifactError
 from recbole_llm.llm.generate import Given, Tally
-from recbole_llm.text.manifest import MANIFEST, content_key, file_hash
+from recbole_llm.text.manifest import MANIFEST, content_key, file_hash, write_bytes
 from recbole_llm.text.templates import GENERATED, PICKED, Template
 
 FORMAT = 1
@@ -130,7 +130,7 @@ def publish(root: str | Path, origin: Origin, given: Sequence[Given], tally: Tal
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         lines = (json.dumps(asdict(one), ensure_ascii=False, sort_keys=True) + "\n" for one in given)
-        _write(staging / TEXTS, "".join(lines))
+        write_bytes(staging / TEXTS, "".join(lines).encode())
         counts = {name: value for name, value in vars(tally).items() if name != "known"}
         manifest = {
             "format": FORMAT,
@@ -139,7 +139,7 @@ def publish(root: str | Path, origin: Origin, given: Sequence[Given], tally: Tal
             "sha256": file_hash(staging / TEXTS),
             "coverage": counts,
         }
-        _write(staging / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+        write_bytes(staging / MANIFEST, f"{json.dumps(manifest, indent=2, sort_keys=True)}\n".encode())
         try:
             os.replace(staging, directory)
         except OSError:  # another process was faster, or a broken copy is in the way
@@ -148,10 +148,3 @@ def publish(root: str | Path, origin: Origin, given: Sequence[Given], tally: Tal
                 os.replace(staging, directory)
         shutil.rmtree(staging, ignore_errors=True)
     return Texts.load(directory)
-
-
-def _write(path, text):
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())

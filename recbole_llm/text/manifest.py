@@ -117,10 +117,21 @@ def write_files(
     }
     for name in files:
         _to_disk(directory / name)
-    temporary = directory / f"{MANIFEST}.tmp"
-    temporary.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    _to_disk(temporary)
-    os.replace(temporary, directory / MANIFEST)
+    write_bytes(directory / MANIFEST, f"{json.dumps(manifest, indent=2, sort_keys=True)}\n".encode())
+
+
+def write_bytes(path: str | Path, content: bytes):
+    """Write a file whole: to a temporary name beside it, to the disk, then in one step in the place of ``path``."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_files(directory: Path) -> tuple[dict, tuple[str, ...], np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -300,7 +301,8 @@ def killed_at_random(folder, kills):
             child = int(nursery.stdout.readline())
             if hit < kills:
                 time.sleep(rng.random() * 0.08)
-                os.kill(child, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has come to its end already
+                    os.kill(child, signal.SIGKILL)
             ended = int(nursery.stdout.readline())
             if ended == 0:
                 break
