@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import ArtifactError, DataError, SettingError
 from ..llm.texts import Texts
 from ..text.plain import clean
-from ..text.templates import ATTRIBUTES, TITLE_COLUMNS, field_texts, read_columns
+from ..text.templates import ATTRIBUTES, field_texts, read_columns, title_column
 from .parts import ROW_END
 
 
@@ -57,7 +57,7 @@ def item_lines(table, title: str | None = None) -> dict[str, str]:
     SettingError
         If there is no such column, or none that is known for titles.
     """
-    name = title or next((column for column in TITLE_COLUMNS if column in table.columns), None)
+    name = title or title_column(table)
     if name not in table.columns:
         raise SettingError(
             f"no column {name or 'of titles'} in the .item file; there are {', '.join(table.columns)}; give --title"

@@ -25,7 +25,7 @@ from ..llm.backend import Request
 from ..llm.cache import Cache
 from ..llm.local import LocalBackend
 from ..llm.wording import NEXT_OF_HISTORY, REST_OF_TITLE, TITLE_OF_ID
-from ..text.templates import TITLE_COLUMNS, read_columns
+from ..text.templates import read_columns, title_column
 from ..train.build import configured, training_part
 
 NUMBERS = {  # of a probe, unless the command line says otherwise
@@ -108,7 +108,7 @@ def read(config, column=None):
     if not path.is_file():
         raise DataError(f"no {path}: without titles there is nothing that a model could know by heart")
     columns = read_columns(path)
-    name = column or next((name for name in TITLE_COLUMNS if name in columns), None)
+    name = column or title_column(columns)
     if name not in columns:
         raise DataError(
             f"{path} has no column {name or 'of titles'}; there are {', '.join(columns)}; give --title"

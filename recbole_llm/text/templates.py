@@ -142,9 +142,14 @@ def field_template(table: pd.DataFrame, field: str) -> Template:
             )
         return Template(ATTRIBUTES, ATTRIBUTES_VERSION, columns)
     if field == "title":
-        field = next((column for column in TITLE_COLUMNS if column in table.columns), field)
+        field = title_column(table) or field
     _check_columns(table, [field])
     return Template("column", COLUMN_VERSION, (field,))
+
+
+def title_column(table: pd.DataFrame) -> str | None:
+    """The column that holds titles, by the names that are known for it."""
+    return next((column for column in TITLE_COLUMNS if column in table.columns), None)
 
 
 def field_texts(table: pd.DataFrame, field: str) -> dict[str, tuple[str, ...]]:
