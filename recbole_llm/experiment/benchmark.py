@@ -3,7 +3,8 @@
     recbole-llm benchmark --models=Pop,SASRec,SASRec-strong,LLMSeqRec --datasets=ml-100k --seeds=2020,2021 --trials=4
 
 Run again after it was stopped, the same command goes on where it was. The first trial of a search is the model's
-defaults; the others are drawn from ``properties/sweep/<name>.yaml``. The test part is read by the tuned models alone.
+defaults; the others are drawn from ``properties/sweep/<name>.yaml``. ``--trials=LLMSeqRec:1,SASRec-strong:4`` gives each
+model its own number. The test part is read by the tuned models alone.
 """
 
 import json
@@ -38,8 +39,8 @@ class Plan:
     entries : tuple of Entry
     datasets : tuple of str
     seeds : tuple of int
-    trials : int
-        Of each entry's search on each data set, its defaults among them.
+    trials : dict of str to int
+        Of each entry's search on each data set, its defaults among them; 1 where an entry's space is empty.
     ours : str
         The entry that the others are compared with.
     shared : dict
@@ -49,7 +50,7 @@ class Plan:
     entries: tuple
     datasets: tuple
     seeds: tuple
-    trials: int
+    trials: dict
     ours: str
     shared: dict
 
@@ -66,20 +67,36 @@ def plan_from(given):
     names = _words(given.pop("models", MODELS), "models")
     datasets = _words(given.pop("datasets", "ml-100k"), "datasets")
     seeds = _numbers(given.pop("seeds", "2020,2021,2022"), "seeds")
-    (trials,) = _numbers(given.pop("trials", "4"), "trials")
+    trials = given.pop("trials", "4")
     ours = given.pop("ours", "LLMSeqRec" if "LLMSeqRec" in names else names[-1])
     if _yes(given.pop("strong", "True"), "strong") and STRONG not in names:
         names = (*names, STRONG)
     if ours not in names:
         raise SettingError(f"ours is {ours}, expected one of the models, {', '.join(names)}")
-    if trials < 1:
-        raise SettingError(f"trials is {trials}, expected 1 or more; 1 tests the defaults")
     if "seed" in given:
         raise SettingError("seed is that of one training; a benchmark takes --seeds")
     entries = tuple(entry(name) for name in names)
     for one in entries:
         get_model(one.model)
-    return Plan(entries, datasets, seeds, trials, ours, given)
+    return Plan(entries, datasets, seeds, _trials_of(entries, trials), ours, given)
+
+
+def _trials_of(entries, text):
+    """How many trials each entry has: one number for all, or ``name:number`` for each that has a space."""
+    searched = [one.name for one in entries if one.space]
+    if ":" not in text:
+        (number,) = _numbers(text, "trials")
+        numbers = dict.fromkeys(searched, number)
+    else:
+        pairs = [word.partition(":") for word in _words(text, "trials")]
+        numbers = {name: _numbers(number, "trials")[0] for name, _, number in pairs}
+        if set(numbers) != set(searched):
+            raise SettingError(
+                f"trials names {', '.join(numbers)}, expected each model that has a space: {', '.join(searched)}"
+            )
+    if min(numbers.values(), default=1) < 1:
+        raise SettingError(f"trials is {text}, expected 1 or more; 1 tests the defaults")
+    return {one.name: numbers.get(one.name, 1) for one in entries}
 
 
 def _yes(text, key):
@@ -159,12 +176,13 @@ def taken_over(one, given):
 
 def _trials(one, dataset, settings, plan):
     """The cells of an entry's search; none where there is nothing to choose."""
-    if not one.space or plan.trials == 1:
+    count = plan.trials[one.name]
+    if count == 1:
         return []
     fixed = settings | {"seed": plan.seeds[0]}
     return [
         study.Cell(f"{dataset}/{one.name}/trial-{n}", fixed | drawn, tested=False)
-        for n, drawn in enumerate(draws(one.space, plan.trials, plan.seeds[0]))
+        for n, drawn in enumerate(draws(one.space, count, plan.seeds[0]))
     ]
 
 

@@ -99,11 +99,11 @@ def numbers(findings):
 
 def protocol(plan):
     """How the numbers were made."""
-    searched = [one.name for one in plan.entries if one.space and plan.trials > 1]
+    trials = {one.name: plan.trials[one.name] for one in plan.entries if one.space}
     search = (
-        f"Each of {', '.join(searched)} was given {plan.trials} trials on the validation part, its defaults first; the "
-        "best of them was trained with every seed and read the test part. "
-        if searched
+        f"Trials on the validation part: {', '.join(f'{name} {count}' for name, count in trials.items())}. The first is "
+        "the model's defaults on the data set; the best was trained with every seed and read the test part. "
+        if max(trials.values(), default=1) > 1
         else "No model was tuned. "
     )
     if len(plan.seeds) == 1:

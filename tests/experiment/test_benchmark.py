@@ -87,7 +87,7 @@ def test_the_page_and_its_tables_say_the_same(finished):
         if d["history"] == "masked"
     ]
     assert against["against"] == "Pop" and against["users"] == 40 and against["holm"] == against["p"]
-    assert "Seeds 1, 2: " in text and "2 trials on the validation part" in text
+    assert "Seeds 1, 2: " in text and "Trials on the validation part: LLMSeqRec 2. " in text
 
 
 def test_what_is_finished_is_not_repeated_and_what_failed_is_tried_again(finished, shop, monkeypatch):
@@ -165,6 +165,9 @@ def test_other_settings_need_another_folder(finished, shop):
         ({"models": "Pop,Pop"}, "each once"),
         ({"seeds": "1,x"}, "seeds is '1,x', expected whole numbers"),
         ({"trials": "0"}, "trials is 0, expected 1 or more"),
+        ({"trials": "LLMSeqRec:0"}, "trials is LLMSeqRec:0, expected 1 or more"),
+        ({"trials": "LLMSeqRec:x"}, "trials is 'x', expected whole numbers"),
+        ({"trials": "Pop:2"}, "trials names Pop, expected each model that has a space: LLMSeqRec"),
         ({"ours": "SASRec"}, "ours is SASRec, expected one of the models, Pop, LLMSeqRec"),
         ({"seed": "3"}, "a benchmark takes --seeds"),
     ],
@@ -173,6 +176,12 @@ def test_plans_that_cannot_be_are_refused_in_a_sentence(shop, changes, message):
     with pytest.raises(SettingError) as refusal:
         plan_on(shop, **changes)
     assert message in str(refusal.value)
+
+
+def test_each_model_may_have_a_budget_of_its_own(shop):
+    plan = plan_on(shop, models="Pop,LLMSeqRec,SASRec-strong", trials="LLMSeqRec:1,SASRec-strong:3")
+    assert plan.trials == {"Pop": 1, "LLMSeqRec": 1, "SASRec-strong": 3}
+    assert "Trials on the validation part: LLMSeqRec 1, SASRec-strong 3. " in page.protocol(plan)
 
 
 def test_an_unknown_key_or_metric_is_refused_before_anything_is_trained(shop, tmp_path):
