@@ -7,6 +7,8 @@ from carousel import N_ITEMS, house, write_carousel
 from recbole_llm.model import MODELS, checkpoint
 from recbole_llm.train.trainer import trainer_for
 
+NUMBERED = ("table.own.weight",)  # weights with a row for each item
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -95,13 +97,10 @@ def test_the_order_of_rows_in_the_file_does_not_matter(name, folder, tmp_path):
     def by_token(world):
         world.model.eval()
         tokens = world.train._dataset.field2id_token["item_id"]
-        weight = world.model.table.own.weight.data
-        for number, token in enumerate(
-            tokens
-        ):  # the starting weights depend on the numbering, the model must not
-            weight[number] = (
-                torch.linspace(-1, 1, weight.shape[1]) * (int(token[1:]) + 1 if number else 0) / 100
-            )
+        for name, weight in world.model.named_parameters():
+            if name in NUMBERED:  # the starting weights depend on the numbering, the model must not
+                numbers = [int(token[1:]) + 1 if row else 0 for row, token in enumerate(tokens)]
+                weight.data = torch.tensor(numbers)[:, None] / 100 * torch.linspace(-1, 1, weight.shape[1])
         scores = torch.cat([world.model.full_sort_predict(batch[0]) for batch in world.test])
         users = torch.cat([batch[0]["user_id"] for batch in world.test])
         names = world.train._dataset.id2token("user_id", users)

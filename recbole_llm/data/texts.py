@@ -2,6 +2,7 @@
 
 import csv
 from contextlib import suppress
+from logging import getLogger
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..errors import ArtifactError, BackendError, SettingError
 from ..llm.texts import Texts
 from ..text.artifact import AlignedVectors, build_artifact, find_artifact, import_vectors
 from ..text.encoder import make_encoder
+from ..text.joined import Joined
 from ..text.templates import REVIEWS, field_template, read_columns, review_texts
 from .dataset import OffsetDataset
 
@@ -19,13 +21,14 @@ ENCODER = (
     *("text_encoder", "text_pooling", "text_revision", "text_batch_size", "text_endpoint"),
     *("text_max_tokens", "text_compute_dtype"),
 )  # the keys that choose an encoder
+JOINED = "item"  # what all fields as one text are called
 
 
 def attach_text_vectors(config, dataset, device="cpu"):
     """Give ``dataset`` (a training part) its ``text_vectors`` and ``text_fingerprints``, each a dict by field.
 
-    Fields are the columns of ``text_fields``, what ``recbole-llm generate`` wrote (``text_generated``), and the
-    ready-made vectors of ``text_vectors``.
+    Fields are the columns of ``text_fields``, or all of them as one where ``text_join`` says so, what ``recbole-llm
+    generate`` wrote (``text_generated``), and the ready-made vectors of ``text_vectors``.
 
     Raises
     ------
@@ -55,6 +58,15 @@ def attach_text_vectors(config, dataset, device="cpu"):
     return {name: art.manifest for name, art in made.items()}
 
 
+def attach_item_texts(config, dataset):
+    """Give ``dataset`` (a training part) its ``item_texts``: one string an item id, empty where nothing is known."""
+    tokens = dataset.field2id_token[dataset.iid_field]
+    known = [texts for _, texts, _ in _written(config, dataset, _fields(config))]
+    dataset.item_texts = [
+        " ".join(text for texts in known for text in texts.get(str(token), ())) for token in tokens
+    ]
+
+
 def found_text_vectors(config, dataset):
     """The ``AlignedVectors`` of ``text_fields`` by field, of those that were made before; nothing is encoded."""
     root, found = Path(config["artifact_path"]) / config["dataset"], {}
@@ -76,13 +88,17 @@ def _fields(config):
 
 def _asked(config, dataset, fields, device):
     """(field, texts, encoder, template) of each field."""
-    generated = config["text_generated"] or {}
-    if not fields and not generated:
-        return
-    encoder = encoder_of(config, device)
-    for field, folder in generated.items():
+    if fields or config["text_generated"]:
+        encoder = encoder_of(config, device)
+        for field, texts, template in _written(config, dataset, fields):
+            yield field, texts, encoder, template
+
+
+def _written(config, dataset, fields):
+    """(field, texts by token, template) of each field, without a vector yet."""
+    for field, folder in (config["text_generated"] or {}).items():
         texts = _generated(folder)
-        yield field, texts.by_token(), encoder, texts.template
+        yield field, texts.by_token(), texts.template
     if not fields:
         return
     path = Path(config["data_path"]) / f"{config['dataset']}.item"
@@ -92,15 +108,29 @@ def _asked(config, dataset, fields, device):
             "field, or use a model that reads no text (fusion: id_only)"
         )
     table = read_columns(path)
+    if config["text_join"]:
+        template = Joined.of(field_template(table, field) for field in fields if field != REVIEWS.name)
+        yield JOINED, template.texts(table), template
+        fields = [field for field in fields if field == REVIEWS.name]
     for field in fields:
         template, texts = _texts(config, dataset, table, field)
-        yield field, texts, encoder, template
+        yield field, texts, template
 
 
 def encoder_of(config, device="cpu"):
-    """The encoder that the keys ``text_...`` ask for."""
+    """The encoder that the keys ``text_...`` ask for; ``text_fallback`` where it is not at hand and one is named."""
+    try:
+        return _encoder(config, config["text_encoder"], device)
+    except BackendError as error:
+        if not config["text_fallback"]:
+            raise
+        getLogger().warning(f"{error}; until then {config['text_fallback']} takes its place (text_fallback)")
+        return _encoder(config, config["text_fallback"], device)
+
+
+def _encoder(config, name, device):
     return make_encoder(
-        config["text_encoder"],
+        name,
         pooling=config["text_pooling"],
         revision=config["text_revision"],
         trust_remote_code=bool(config["trust_remote_code"]),

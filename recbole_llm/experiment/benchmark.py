@@ -3,8 +3,8 @@
     recbole-llm benchmark --models=Pop,SASRec,SASRec-strong,LLMSeqRec --datasets=ml-100k --seeds=2020,2021 --trials=4
 
 Run again after it was stopped, the same command goes on where it was. The first trial of a search is the model's
-defaults; the others are drawn from ``properties/sweep/<name>.yaml``. ``--trials=LLMSeqRec:1,SASRec-strong:4`` gives each
-model its own number. The test part is read by the tuned models alone.
+defaults; the others are drawn from ``properties/sweep/<name>.yaml``. ``--trials=LLMSeqRec:1,SASRec-strong:4`` gives
+each model its own number. The test part is read by the tuned models alone.
 """
 
 import json

@@ -101,8 +101,8 @@ def protocol(plan):
     """How the numbers were made."""
     trials = {one.name: plan.trials[one.name] for one in plan.entries if one.space}
     search = (
-        f"Trials on the validation part: {', '.join(f'{name} {count}' for name, count in trials.items())}. The first is "
-        "the model's defaults on the data set; the best was trained with every seed and read the test part. "
+        f"Trials on the validation part: {', '.join(f'{name} {count}' for name, count in trials.items())}. The first "
+        "is the model's defaults on the data set; the best was trained with every seed and read the test part. "
         if max(trials.values(), default=1) > 1
         else "No model was tuned. "
     )

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def load(base: Location, kind: str = "causal", *, device="cpu", compute_dtype="float32") -> PreTrainedModel:
+def load(
+    base: Location, kind: str = "causal", *, device="cpu", compute_dtype="float32", untrained=False
+) -> PreTrainedModel:
     """A model from its files, in evaluation mode.
 
     Parameters
@@ -21,6 +23,8 @@ def load(base: Location, kind: str = "causal", *, device="cpu", compute_dtype="f
     kind : {"causal", "seq2seq", "encoder"}
         With a head that writes, T5 and its like as a whole, or any model without a head (of T5 the encoder alone).
     compute_dtype : {"float32", "bfloat16", "float16"}
+    untrained : bool
+        Of the files read the configuration alone; the weights start at random, from torch's generator.
 
     Raises
     ------
@@ -47,22 +51,31 @@ def load(base: Location, kind: str = "causal", *, device="cpu", compute_dtype="f
     own_encoder = type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING  # T5 and its like, BERT too
     if kind == "encoder" and own_encoder:
         loader = transformers.AutoModelForTextEncoding
-    model, info = loader.from_pretrained(
-        base.folder,
-        dtype=getattr(torch, compute_dtype),
-        use_safetensors=True,
-        output_loading_info=True,
-        **options,
-    )
-    random = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
-    if random:
-        raise BackendError(
-            f"{base.name} lacks {len(random)} weights of a {kind} model, e.g. {random[0]}; they would be random. "
-            "Load it as another kind, or take a whole folder"
+    dtype = getattr(torch, compute_dtype)
+    if untrained:
+        model = loader.from_config(config, dtype=dtype, trust_remote_code=base.trust_remote_code)
+    else:
+        model, info = loader.from_pretrained(
+            base.folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
         )
+        random = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
+        if random:
+            raise BackendError(
+                f"{base.name} lacks {len(random)} weights of a {kind} model, e.g. {random[0]}; they would be random. "
+                "Load it as another kind, or take a whole folder"
+            )
     if kind == "encoder" and config.is_encoder_decoder and not own_encoder:
         model = model.get_encoder()
     return model.to(device).eval()
+
+
+def load_tokenizer(base: Location):
+    """The tokenizer of a model, from its files."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(
+        base.folder, local_files_only=True, trust_remote_code=base.trust_remote_code
+    )
 
 
 def _kinds():

@@ -7,9 +7,11 @@ from importlib.metadata import entry_points
 from recbole.utils import get_model as recbole_get_model
 
 from ..errors import SettingError
+from .hier_llm_rec import HierLLMRec
 from .llmseqrec import LLMSeqRec
+from .rag_llm_rec import RAGLLMRec
 
-MODELS = {"LLMSeqRec": LLMSeqRec}
+MODELS = {model.__name__: model for model in (LLMSeqRec, HierLLMRec, RAGLLMRec)}
 BOOSTERS = ("xgboost", "lightgbm")  # RecBole's wrappers around libraries that must be installed apart
 PLUGINS = "recbole_llm.models"  # entry-point group: another package's model, by name
 

@@ -6,6 +6,7 @@ Shapes: B batch, L max history length, T packed events, I items with padding, H 
 """
 
 from abc import abstractmethod
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,17 +14,37 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
 from ..data.dataset import ELAPSED, NEXT_ELAPSED, NEXT_ITEMS
+from ..data.parts import ROW_END
+from ..errors import ArtifactError
 from . import losses
 from .layout import Layout
 
 MOST = 1.0  # ids of a batch, as a share of all items, up to which a sampled loss makes the vectors of its items alone
 
 
+class Beside(NamedTuple):
+    """What stands beside the items of a batch's histories; None where it is not given.
+
+    Times in whole units since a history's first event, (B, L): of its events, and of what comes after each. The user,
+    (B,), and the place of what comes after the history among the data set's events, (B,).
+    """
+
+    elapsed_BL: torch.Tensor | None = None
+    next_elapsed_BL: torch.Tensor | None = None
+    user_B: torch.Tensor | None = None
+    end_B: torch.Tensor | None = None
+
+
 class VectorRecommender(SequentialRecommender):
     """A causal sequential model whose score is a user vector times an item table.
 
-    A subclass gives ``items`` and ``encode``; ``scored`` where vectors are normalised before they are multiplied, and
-    ``regularisation`` where its loss has further terms.
+    A subclass gives ``items`` and ``encode``; ``scored`` where the score multiplies other vectors than the histories
+    read, and ``regularisation`` where its loss has further terms.
+
+    Attributes
+    ----------
+    text_fingerprints : dict of str to str
+        By field, what tells the text vectors apart that the weights were trained on; empty where none are read.
     """
 
     input_type = InputType.POINTWISE
@@ -35,6 +56,7 @@ class VectorRecommender(SequentialRecommender):
         self.dense = config["train_rows"] == "dense"
         log_q_I = log_chances(dataset.train_counts()) if settings.negatives == "batch" else None
         self.register_buffer("log_q_I", log_q_I, persistent=False)
+        self.text_fingerprints = {}
         self._kept = {}  # see current_items; a dict, for a module would register a table that is itself a weight
 
     @abstractmethod
@@ -42,21 +64,20 @@ class VectorRecommender(SequentialRecommender):
         """(I, H): one vector per item, as the histories read it; (N, H) of the items that ``item_N`` names."""
 
     @abstractmethod
-    def encode(self, item_seq_BL, layout, elapsed_BL, next_elapsed_BL=None):
+    def encode(self, item_seq_BL, layout, beside):
         """(T, H): for each event that the layout asks for the vector that scores what comes next."""
 
-    def scored(self, item_IH):
-        """The item vectors as the score multiplies them; as they are by default."""
+    def scored(self, item_IH, item_N=None):
+        """The vectors that the score multiplies, of all items or of those that ``item_N`` names; as read by default."""
         return item_IH
 
     def regularisation(self, interaction):
         """A tuple of further loss terms, already weighted; none by default."""
         return ()
 
-    def forward(self, item_seq_BL, item_seq_len_B, elapsed_BL=None, next_elapsed_BL=None):
-        """(B, H): the user vectors after each whole history."""
-        layout = Layout.of(item_seq_len_B, only_last=True)
-        return self.encode(item_seq_BL, layout, elapsed_BL, next_elapsed_BL)
+    def forward(self, item_seq_BL, item_seq_len_B, *beside):
+        """(B, H): the user vectors after each whole history; ``beside``: the fields of ``Beside``, as many as known."""
+        return self.encode(item_seq_BL, Layout.of(item_seq_len_B, only_last=True), Beside(*beside))
 
     def calculate_loss(self, interaction):
         """The ranking loss at every position (dense rows) or at the last one (prefix rows), and what regularises."""
@@ -71,12 +92,13 @@ class VectorRecommender(SequentialRecommender):
             item_N, item_seq_BL, target_T, negative = self._named(item_seq_BL, target_T, negative)
         self._kept["items"] = self.items(item_N)
         try:
-            user_TH = self.encode(item_seq_BL, layout, *_times(interaction))
+            user_TH = self.encode(item_seq_BL, layout, self.beside(interaction))
             if len(with_target_T) < len(user_TH):
                 user_TH = F.embedding(with_target_T, user_TH)
             log_q = self.log_q_I if self.log_q_I is None or item_N is None else self.log_q_I[item_N]
+            scored_IH = self.scored(self.current_items(), item_N)
             terms = (
-                self.ranking_loss(user_TH, target_T, negative, log_q),
+                self.ranking_loss(user_TH, scored_IH, target_T, negative, log_q),
                 *self.regularisation(interaction),
             )
         finally:
@@ -98,9 +120,9 @@ class VectorRecommender(SequentialRecommender):
         places = place[1:].split([each.numel() for each in ids])
         return item_N, *(part.view(each.shape) for part, each in zip(places, ids, strict=True))
 
-    def ranking_loss(self, user_TH, target_T, negative=None, log_q=None):
+    def ranking_loss(self, user_TH, item_IH, target_T, negative=None, log_q=None):
         """The loss named by ``loss``: ce (full softmax), ssm (sampled softmax), gbce or bce."""
-        s, item_IH = self.settings, self.scored(self.current_items())
+        s = self.settings
         match s.loss:
             case "ce":
                 return losses.full_softmax(user_TH, item_IH, target_T)
@@ -114,17 +136,23 @@ class VectorRecommender(SequentialRecommender):
 
     def full_sort_predict(self, interaction):
         """(B, I): the score of every item as the next one."""
-        user_BH = self.forward(
-            interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], *_times(interaction)
-        )
-        return user_BH @ self.scored_items().t()
+        return self._users(interaction) @ self.scored_items().t()
 
     def predict(self, interaction):
         """(B,): the score of the one given item of each row."""
-        user_BH = self.forward(
-            interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], *_times(interaction)
-        )
-        return (user_BH * self.scored(self.current_items()[interaction[self.ITEM_ID]])).sum(1)
+        user_BH = self._users(interaction)
+        item_B = interaction[self.ITEM_ID]
+        return (user_BH * self.scored(self.current_items()[item_B], item_B)).sum(1)
+
+    def _users(self, interaction):
+        """(B, H): the user vectors of a batch."""
+        columns = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        return self.forward(*columns, *self.beside(interaction))
+
+    def beside(self, interaction):
+        """The ``Beside`` of a batch."""
+        names = (ELAPSED, NEXT_ELAPSED, self.USER_ID, ROW_END)
+        return Beside(*(interaction[name] if name in interaction else None for name in names))
 
     def scored_items(self):
         """(I, H): the items as the score multiplies them; made once per evaluation, as ``current_items`` are."""
@@ -148,6 +176,17 @@ class VectorRecommender(SequentialRecommender):
             self._kept["items"] = self.items()
         return self._kept["items"]
 
+    other_parameter_name = ("text_fingerprints",)
+
+    def load_other_parameter(self, parameters):
+        """Refuse weights that were trained on other text vectors."""
+        for field, key in (parameters or {}).get("text_fingerprints", {}).items():
+            if self.text_fingerprints.get(field) != key:
+                raise ArtifactError(
+                    f"the weights were trained on the vectors {key[:12]} of field `{field}`, this data set has "
+                    f"{str(self.text_fingerprints.get(field))[:12]}; use the same text and encoder, or train again"
+                )
+
     def load_state_dict(self, *args, **kwargs):
         """Take other weights; the items are made anew."""
         self._kept.clear()
@@ -168,8 +207,3 @@ def log_chances(count_I):
     """(I,): the logarithm of each item's share of the training events; one more than counted, so that none is 0."""
     chance_I = count_I.double() + 1
     return (chance_I / chance_I[1:].sum()).log().float()
-
-
-def _times(interaction):
-    """The elapsed times of a batch and of what follows each event; None where the data set does not give them."""
-    return tuple(interaction[name] if name in interaction else None for name in (ELAPSED, NEXT_ELAPSED))

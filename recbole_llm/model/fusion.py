@@ -13,9 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import SettingError
-from .items import FieldViews, PopularityGate, TextView, rows_of, start_from_text
-
-WHITENING_POWERS = {"none": (), "pca": (0.0,), "full": (1.0,), "relaxed": (0.5,), "ensemble": (1.0, 0.5)}
+from .items import WHITENING_POWERS, FieldViews, PopularityGate, TextView, rows_of, start_from_text
 
 
 class Parts(NamedTuple):

@@ -17,6 +17,8 @@ from torch import nn
 from ..errors import DataError
 from .dropout import Dropout
 
+# by the name of `whiten`: the powers of the spread that a view divides by, one for each of its tables
+WHITENING_POWERS = {"none": (), "pca": (0.0,), "full": (1.0,), "relaxed": (0.5,), "ensemble": (1.0, 0.5)}
 EPSILON = 1e-5  # keeps dimensions of no variance from exploding when they are divided by their spread
 
 

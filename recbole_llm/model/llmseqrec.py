@@ -28,13 +28,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..config import settings_from
-from ..errors import ArtifactError, SettingError
+from ..errors import SettingError
 from . import losses
 from .attention import TIME_BUCKETS, time_bucket
 from .base import VectorRecommender
 from .encoders import LiGREncoder, SASRecEncoder
 from .fusion import FusedItems
 from .neighbours import Neighbours
+from .ranges import COUNT, NOT_NEGATIVE, POSITIVE, RATE, SHARE, check_ranges
 from .streams import CrossStreams
 
 
@@ -82,16 +83,13 @@ class Settings:
     n_similar_users: int
 
 
-RANGES = {  # what numbers must be: the settings, whether one is right, in words
+RANGES = {
     """hidden_size n_layers n_heads inner_multiplier max_interval n_negatives whiten_dim whiten_groups n_experts
-    n_similar_users""": (lambda number: number >= 1, "1 or more"),
-    "dropout attention_dropout adaptor_dropout": (lambda number: 0 <= number < 1, "from 0 to less than 1"),
-    "id_dropout gbce_calibration": (lambda number: 0 <= number <= 1, "from 0 to 1"),
-    "temperature align_temperature time_unit": (lambda number: number > 0, "more than 0"),
-    "kappa adaptor_weight_decay lambda_align lambda_feat feat_warmup lambda_sd": (
-        lambda number: number >= 0,
-        "0 or more",
-    ),
+    n_similar_users""": COUNT,
+    "dropout attention_dropout adaptor_dropout": RATE,
+    "id_dropout gbce_calibration": SHARE,
+    "temperature align_temperature time_unit": POSITIVE,
+    "kappa adaptor_weight_decay lambda_align lambda_feat feat_warmup lambda_sd": NOT_NEGATIVE,
 }
 
 
@@ -112,7 +110,8 @@ class LLMSeqRec(VectorRecommender):
             nn.Parameter(torch.tensor(s.temperature).log()) if s.score == "cosine" else None
         )
         self.neighbours = Neighbours.of(dataset, s.n_similar_users) if s.lambda_sd > 0 else None
-        self.text_fingerprints = dict(dataset.text_fingerprints) if s.fusion != "id_only" else {}
+        if s.fusion != "id_only":
+            self.text_fingerprints = dict(dataset.text_fingerprints)
         self.epoch = 0  # set by the trainer; ramps `lambda_feat` in
         self._start_weights()
         self.table.start()
@@ -121,17 +120,6 @@ class LLMSeqRec(VectorRecommender):
     def reads_text(config):
         """Whether this configuration needs text vectors."""
         return config["fusion"] != "id_only"
-
-    other_parameter_name = ("text_fingerprints",)
-
-    def load_other_parameter(self, parameters):
-        """Refuse weights that were trained on other text vectors."""
-        for field, key in (parameters or {}).get("text_fingerprints", {}).items():
-            if self.text_fingerprints.get(field) != key:
-                raise ArtifactError(
-                    f"the weights were trained on the vectors {key[:12]} of field `{field}`, this data set has "
-                    f"{str(self.text_fingerprints.get(field))[:12]}; use the same text and encoder, or train again"
-                )
 
     def _start_weights(self):
         """Small normal weights for what reads the histories, as in BERT."""
@@ -153,7 +141,7 @@ class LLMSeqRec(VectorRecommender):
         """Whether a training batch reads items that it does not name: those of similar users."""
         return self.neighbours is not None
 
-    def scored(self, item_IH):
+    def scored(self, item_IH, item_N=None):
         """The items as the score multiplies them: of length 1 for the cosine."""
         return F.normalize(item_IH, dim=-1) if self.settings.score == "cosine" else item_IH
 
@@ -182,7 +170,7 @@ class LLMSeqRec(VectorRecommender):
 
     # ------------------------------------------------------------------ histories
 
-    def encode(self, item_seq_BL, layout, elapsed_BL, next_elapsed_BL=None):
+    def encode(self, item_seq_BL, layout, beside):
         """(T, H): for each event asked for the vector that scores what comes next, the temperature included."""
         item_T = layout.pack(item_seq_BL)
         if self.table.context is not None:
@@ -190,7 +178,7 @@ class LLMSeqRec(VectorRecommender):
             input_TH = self.table.in_context(item_T, layout, self._kept["parts"])
         else:
             input_TH = F.embedding(item_T, self.current_items())
-        return self.read(input_TH, layout, elapsed_BL, next_elapsed_BL)
+        return self.read(input_TH, layout, beside.elapsed_BL, beside.next_elapsed_BL)
 
     def read(self, input_TH, layout, elapsed_BL, next_elapsed_BL=None):
         """(T, H): the same from the vectors of the events' items, however they were made."""
@@ -271,10 +259,7 @@ def _told_times(s, dataset):
 
 def _check(s, dense):
     """Refuse settings that cannot be or that contradict each other, each in one sentence."""
-    for names, (right, words) in RANGES.items():
-        for name in names.split():
-            if not right(getattr(s, name)):
-                raise SettingError(f"config key `{name}` is {getattr(s, name)}, expected {words}")
+    check_ranges(s, RANGES)
     if s.hidden_size % s.n_heads:
         raise SettingError(f"hidden_size {s.hidden_size} must be a multiple of n_heads {s.n_heads}")
     if s.position == "rotary" and s.hidden_size // s.n_heads % 2:

@@ -85,6 +85,21 @@ def sampled_softmax(user_TH, item_IH, target_T, negative, log_q_I=None):
     return F.cross_entropy(logit, torch.zeros_like(target_T))
 
 
+def noise_contrastive(user_TH, item_IH, target_T, negative, *, threshold):
+    """HLLM's loss: cross-entropy of the target, first, against K negatives, by cosines over a temperature.
+
+    ``item_IH`` has rows of length 1, ``user_TH`` is divided by the temperature. A negative whose cosine with the target
+    is above ``threshold`` is a false one (the same item, or its copy) and is left out.
+
+    Junyi Chen et al., "HLLM", 2024, https://arxiv.org/abs/2409.12740
+    """
+    target_TH, negative_KH = F.embedding(target_T, item_IH), F.embedding(negative, item_IH)
+    positive_T1 = (user_TH * target_TH).sum(1, keepdim=True)
+    logit_TK = (user_TH @ negative_KH.t()).masked_fill(target_TH @ negative_KH.t() > threshold, PADDING_LOGIT)
+    logit_TK = logit_TK.masked_fill(negative == target_T[:, None], PADDING_LOGIT)
+    return F.cross_entropy(torch.cat([positive_T1, logit_TK], 1), torch.zeros_like(target_T))
+
+
 def generalised_bce(user_TH, item_IH, target_T, negative, *, calibration, n_items=None):
     """Binary cross-entropy calibrated for sampling (gBCE), with K negatives for the batch or for each row.
 

@@ -201,11 +201,12 @@ def _attributes_text(columns, cells):
     for column, cell in zip(columns, cells, strict=True):
         value = _price_range(cell) if column == "price" else _listed(clean(cell))
         if value:
-            written.append(f"{_label(column)}: {value}.")
+            written.append(f"{label(column)}: {value}.")
     return " ".join(written)
 
 
-def _label(column):
+def label(column: str) -> str:
+    """How a column is called in a text."""
     return LABELS.get(column, column.replace("_", " ").strip().capitalize())
 
 
@@ -242,7 +243,7 @@ def _attribute_columns(table):
         is_shared = len(values) < 20 or values.nunique() <= len(values) / 2
         if column == "price" or (0 < words <= 12 and is_shared):
             chosen.append(column)
-    return tuple(sorted(chosen, key=lambda column: (_label(column), column)))
+    return tuple(sorted(chosen, key=lambda column: (label(column), column)))
 
 
 def _check_columns(table, columns):

@@ -12,7 +12,7 @@ from dataset_prep import prepare
 
 from ..config import Config
 from ..data.dataset import OffsetDataset
-from ..data.texts import attach_text_vectors
+from ..data.texts import attach_item_texts, attach_text_vectors
 from ..errors import ArtifactError, SettingError
 from ..model import get_model
 from ..model.base import VectorRecommender
@@ -130,6 +130,8 @@ def build(config):
     if getattr(config.model_class, "reads_text", lambda config: False)(config):
         with parallel.first_alone():
             texts = attach_text_vectors(config, train_set, config["device"])
+    if getattr(config.model_class, "reads_words", lambda config: False)(config):
+        attach_item_texts(config, train_set)
     init_seed(config["seed"], config["reproducibility"])
     return parts, texts, config.model_class(config, train_set).to(config["device"])
 

@@ -111,8 +111,8 @@ class RankingTrainer(ResumingTrainer):
         self.steps += 1
         total = self.epochs * len(self.train_data) if self.train_data else 0
         pace = pace_at(self.steps, total, self.config["warmup_steps"] or 0, self.config["learning_rate_end"])
-        for group in optimizer.param_groups:
-            group["lr"] = self.learning_rate * pace
+        for group in optimizer.param_groups:  # a model may give some of its weights a rate of their own
+            group["lr"] = group.get("peak", self.learning_rate) * pace
 
     def _tidy(self, *_):
         if resident() > self._lean + SLACK:

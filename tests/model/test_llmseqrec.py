@@ -8,6 +8,7 @@ from recbole.model.sequential_recommender import SASRec
 
 from recbole_llm.errors import ArtifactError, SettingError
 from recbole_llm.model import base, losses
+from recbole_llm.model.base import Beside
 from recbole_llm.model.layout import Layout
 from recbole_llm.text.artifact import AlignedVectors
 
@@ -265,7 +266,7 @@ def test_the_context_of_a_window_is_no_target(folder):
     layout, target = Layout.of(batch["item_length"]), batch["next_item_list"]
     assert ((target == 0) & (batch["item_id_list"] > 0)).any()
     with torch.no_grad():
-        user = world.model.eval().encode(batch["item_id_list"], layout, batch["elapsed_list"])
+        user = world.model.eval().encode(batch["item_id_list"], layout, Beside(batch["elapsed_list"]))
         taught = layout.pack(target) > 0
         items = world.model.scored(world.model.current_items())
         expected = losses.full_softmax(user[taught], items, layout.pack(target)[taught])
@@ -293,9 +294,9 @@ def test_what_comes_later_changes_nothing_before_it(folder, keys):
         parameter += 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
     layout = Layout.of(torch.tensor([6]))
     items, elapsed = torch.tensor([[3, 4, 5, 6, 7, 8]]), torch.tensor([[0, 7, 14, 21, 40, 63]])
-    before = model.encode(items, layout, elapsed)
+    before = model.encode(items, layout, Beside(elapsed))
     items[0, 4:], elapsed[0, 4:] = torch.tensor([1, 12]), torch.tensor([22, 90])
-    after = model.encode(items, layout, elapsed)
+    after = model.encode(items, layout, Beside(elapsed))
     assert torch.allclose(before[:4], after[:4], atol=1e-5)
     assert (before[4:] - after[4:]).abs().max() > 1e-3
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tiny_llm import configs, write_tiny_llm
 
 from recbole_llm.errors import BackendError, SettingError
 from recbole_llm.text import location
@@ -26,19 +26,7 @@ from recbole_llm.text.encoder import (
 )
 from recbole_llm.text.location import DEFAULT_FILES, DEFAULT_REVISION, locate
 
-WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "red", "blue", "green", "car", "boat", "of", "the", "sea"]
 TEXTS = ["red car", "the blue boat of the sea", "green", "red car", "boat of the sea"]
-V = len(WORDS)
-SMALL = {"vocab_size": V, "pad_token_id": 0, "hidden_size": 16, "intermediate_size": 32}
-SMALL |= {"num_attention_heads": 2, "num_hidden_layers": 2, "max_position_embeddings": 32}
-BART = {f"{side}_{part}": 2 for side in ("encoder", "decoder") for part in ("layers", "attention_heads")}
-KINDS = {
-    "bert": transformers.BertConfig(**SMALL),
-    "llama": transformers.LlamaConfig(**SMALL),
-    "gpt2": transformers.GPT2Config(vocab_size=V, n_embd=16, n_head=2, n_layer=2, n_positions=32),
-    "t5": transformers.T5Config(vocab_size=V, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2),
-    "bart": transformers.BartConfig(vocab_size=V, d_model=16, max_position_embeddings=32, **BART),
-}
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +36,7 @@ def folder(tmp_path_factory):
 
     def make(kind):
         if kind not in made:
-            made[kind] = tmp_path_factory.mktemp(kind)
-            torch.manual_seed(0)
-            transformers.AutoModel.from_config(KINDS[kind]).save_pretrained(made[kind])
-            words = Tokenizer(
-                models.WordLevel({word: row for row, word in enumerate(WORDS)}, unk_token="[UNK]")
-            )
-            words.pre_tokenizer = pre_tokenizers.Whitespace()
-            if kind == "bert":
-                words.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
-            transformers.PreTrainedTokenizerFast(
-                tokenizer_object=words,
-                pad_token="[PAD]",
-                unk_token="[UNK]",
-                padding_side="left",
-                model_max_length=32,
-            ).save_pretrained(made[kind])
+            made[kind] = write_tiny_llm(tmp_path_factory.mktemp(kind), kind)
         return made[kind]
 
     return make
@@ -81,7 +54,7 @@ def hidden(folder, text, kind):
 # -- local models
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", configs())
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
 def test_pooling_in_a_batch_is_pooling_alone(folder, kind, pooling):
     vectors = make_encoder(str(folder(kind)), pooling=pooling, batch_size=3).encode(TEXTS)

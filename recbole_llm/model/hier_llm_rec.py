@@ -1,0 +1,260 @@
+"""HierLLMRec: an Item LLM turns texts into vectors, a Recommendation LLM reads histories of them, a linear head ranks.
+
+All items are ranked in a single pass: no words are generated, no beam is searched.
+
+Source: Hanbing Wang et al., "Rethinking Large Language Model Architectures for Sequential Recommendations"
+(Lite-LLM4Rec), https://arxiv.org/abs/2402.09543. Contrastive loss, item token and the training of both models: Junyi
+Chen et al., "HLLM", https://arxiv.org/abs/2409.12740.
+
+Ours: text vectors are whitened (those of language models point all one way); with a causal Recommendation LLM mean
+pooling runs along the history, so that every event of a window is a target and training sees what ranking sees.
+
+Shapes: B batch, L longest history, T events of the batch, I items with padding, N items of a batch, W item-vector size,
+H width of the Recommendation LLM, S size of the space in which users and items meet.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..config import settings_from
+from ..errors import SettingError
+from . import losses
+from .base import VectorRecommender
+from .item_llm import item_llm
+from .items import rows_of
+from .ranges import COUNT, NOT_NEGATIVE, POSITIVE, RATE, SHARE, check_ranges
+from .rec_llm import CAUSAL, InputMap, Pooling, rec_llm
+
+LIVE = ("lora", "full")  # ways in which the Item LLM itself learns
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The keys of ``properties/model/HierLLMRec.yaml``, where each has its meaning and its default."""
+
+    item_llm_mode: Literal["frozen", "table", "lora", "full"]
+    pool_item: Literal["mean", "last", "cls", "item_token"]
+    whiten: Literal["none", "pca", "relaxed", "full"]
+    whiten_dim: int
+    input_dropout: float
+    rec_llm: Literal["transformer", "sasrec", "decoder", "t5_encoder", "none"]
+    rec_llm_path: str | None
+    rec_llm_mode: Literal["full", "lora", "frozen"]
+    rec_init: Literal["pretrained", "random"]
+    llm_learning_rate: float
+    lora_rank: int
+    lora_alpha: float
+    lora_dropout: float
+    hidden_size: int
+    n_layers: int
+    n_heads: int
+    inner_multiplier: int
+    dropout: float
+    attention_dropout: float
+    pool_user: Literal["mean", "last", "attention"]
+    head: Literal["embed", "classifier", "tied"]
+    score: Literal["cosine", "dot"]
+    temperature: float
+    loss: Literal["ce", "nce", "ssm", "gbce", "bce"]
+    negatives: Literal["shared", "row", "batch"]
+    n_negatives: int
+    nce_thres: float
+    gbce_calibration: float
+
+
+RANGES = {
+    "whiten_dim lora_rank hidden_size n_layers n_heads inner_multiplier n_negatives": COUNT,
+    "input_dropout lora_dropout dropout attention_dropout": RATE,
+    "gbce_calibration": SHARE,
+    "temperature lora_alpha": POSITIVE,
+    "llm_learning_rate nce_thres": NOT_NEGATIVE,
+}
+
+
+class HierLLMRec(VectorRecommender):
+    """The model; ``dataset.text_vectors`` holds the aligned artifacts, or ``dataset.item_texts`` the texts."""
+
+    settings_class = Settings
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset, settings_from(config, self.settings_class))
+        s = self.settings
+        check(s, self.dense)
+        if s.item_llm_mode not in LIVE:
+            self.text_fingerprints = dict(dataset.text_fingerprints)
+        self.item_llm = item_llm(
+            s, dataset, config["text_encoder"], config["text_revision"], config["text_max_tokens"]
+        )
+        self.rec_llm = rec_llm(s, self.max_seq_length + self.extra_length)
+        self.input_map = InputMap(self.item_llm.width, self.rec_llm, s.input_dropout)
+        self.pooling = Pooling(s.pool_user, self.rec_llm.width)
+        self.norm = nn.LayerNorm(self.rec_llm.width)
+        self.head = HEADS[s.head](self.item_llm.width, self.rec_llm.width, self.n_items)
+        self.log_temperature = (
+            nn.Parameter(torch.tensor(s.temperature).log()) if s.score == "cosine" else None
+        )
+
+    extra_length = 0  # places that a history may take beside its events
+
+    @staticmethod
+    def reads_text(config):
+        """Whether this configuration needs text vectors."""
+        return config["item_llm_mode"] not in LIVE
+
+    @staticmethod
+    def reads_words(config):
+        """Whether this configuration needs the items' texts themselves."""
+        return config["item_llm_mode"] in LIVE
+
+    # ------------------------------------------------------------------ items
+
+    def items(self, item_N=None):
+        """(I, W), or (N, W) of the items that ``item_N`` names: what the Item LLM makes of their texts."""
+        return self.item_llm(item_N)
+
+    def scored(self, item_IW, item_N=None):
+        """(I, S): the items where users meet them, of length 1 for the cosine."""
+        return self._measured(self.head.items(item_IW, item_N, self.input_map.linear))
+
+    def _measured(self, vectors):
+        return F.normalize(vectors.float(), dim=-1) if self.settings.score == "cosine" else vectors
+
+    # ------------------------------------------------------------------ users
+
+    def encode(self, item_seq_BL, layout, beside):
+        """(T, S): for each event asked for the vector that scores what comes next, the temperature included."""
+        return self.project(self.read(layout.pack(item_seq_BL), layout))
+
+    def read(self, item_T, layout):
+        """(T, H): the Recommendation LLM's pooled vector of each history, of the events that the layout asks for."""
+        input_TH = self.input_map(F.embedding(item_T, self.current_items()))
+        return self.pooling(self.rec_llm(input_TH, self.pooling.needed(layout)), layout)
+
+    def project(self, pooled_TH):
+        """(T, S): pooled vectors where they meet the items."""
+        user_TS = self._measured(self.head(self.norm(pooled_TH)))
+        if self.log_temperature is not None:
+            user_TS = user_TS / losses.temperature_of(self.log_temperature)
+        return user_TS
+
+    # ------------------------------------------------------------------ training
+
+    def ranking_loss(self, user_TH, item_IH, target_T, negative=None, log_q=None):
+        """The loss named by ``loss``; nce is HLLM's, the others are the base's."""
+        if self.settings.loss != "nce":
+            return super().ranking_loss(user_TH, item_IH, target_T, negative, log_q)
+        return losses.noise_contrastive(
+            user_TH, item_IH, target_T, negative, threshold=self.settings.nce_thres
+        )
+
+    def parameter_groups(self):
+        """The weights that learn; those of language models at a learning rate of their own."""
+        llm = [part.llm for part in (self.item_llm, self.rec_llm) if hasattr(part, "llm")]
+        slow = {id(p) for part in llm for p in part.parameters()}
+        learns = [p for p in self.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in learns if id(p) not in slow]},
+            {
+                "params": [p for p in learns if id(p) in slow],
+                "peak": self.settings.llm_learning_rate,
+            },
+        ]
+        return [group for group in groups if group["params"]]
+
+
+class EmbedHead(nn.Module):
+    """Users are projected to where the item vectors are: new items can be ranked by their texts."""
+
+    def __init__(self, item_width, user_width, n_items):
+        super().__init__()
+        self.project = nn.Linear(user_width, item_width)
+
+    def forward(self, user_TH):
+        """(T, W)."""
+        return self.project(user_TH)
+
+    def items(self, item_NW, item_N, input_map):
+        """(N, W)."""
+        return item_NW
+
+
+class TiedHead(nn.Module):
+    """Items are mapped as the histories read them, and users within that space."""
+
+    def __init__(self, item_width, user_width, n_items):
+        super().__init__()
+        self.project = nn.Linear(user_width, user_width)
+
+    def forward(self, user_TH):
+        """(T, H)."""
+        return self.project(user_TH)
+
+    def items(self, item_NW, item_N, input_map):
+        """(N, H)."""
+        return input_map(item_NW)
+
+
+class ClassifierHead(nn.Module):
+    """A linear layer onto the items: each has a row of its own, which says nothing of items never trained on."""
+
+    def __init__(self, item_width, user_width, n_items):
+        super().__init__()
+        self.item_IH = nn.Parameter(torch.empty(n_items, user_width + 1).normal_(std=0.02))
+        self.item_IH.data[:, -1] = 0  # the bias
+
+    def forward(self, user_TH):
+        """(T, H + 1): the last number meets the bias."""
+        return F.pad(user_TH, (0, 1), value=1.0)
+
+    def items(self, item_NW, item_N, input_map):
+        """(N, H + 1)."""
+        return rows_of(self.item_IH, item_N)
+
+
+HEADS = {"embed": EmbedHead, "tied": TiedHead, "classifier": ClassifierHead}
+
+
+def check(s, dense):
+    """Refuse settings that cannot be or that contradict each other, each in one sentence."""
+    check_ranges(s, RANGES)
+    if s.hidden_size % s.n_heads or s.hidden_size // s.n_heads % 2:
+        raise SettingError(
+            f"hidden_size {s.hidden_size} must be a multiple of n_heads {s.n_heads}, each head of even size"
+        )
+    if dense and s.rec_llm not in CAUSAL:
+        raise SettingError(
+            f"rec_llm: {s.rec_llm} reads a history as a whole, so that with train_rows: dense a position would see its "
+            "own target; set train_rows: prefix"
+        )
+    if s.rec_llm in ("decoder", "t5_encoder") and not s.rec_llm_path:
+        raise SettingError(
+            f"rec_llm: {s.rec_llm} needs rec_llm_path, the folder or hub id of a language model"
+        )
+    if s.rec_llm_mode != "full" and s.rec_llm not in ("decoder", "t5_encoder"):
+        raise SettingError(
+            f"rec_llm_mode: {s.rec_llm_mode} is for a pretrained model, but rec_llm is {s.rec_llm}; set full"
+        )
+    if s.rec_llm_mode == "frozen" and s.rec_init == "random":
+        raise SettingError(
+            "rec_init: random with rec_llm_mode: frozen would never learn; set one of the two otherwise"
+        )
+    if s.item_llm_mode in LIVE and s.loss == "ce":
+        raise SettingError(
+            f"item_llm_mode: {s.item_llm_mode} would read every item's text at every step for loss: ce; set loss: nce"
+        )
+    if s.pool_item == "item_token" and s.item_llm_mode not in LIVE:
+        raise SettingError(
+            f"pool_item: item_token is learned, but item_llm_mode is {s.item_llm_mode}; set it to lora or full"
+        )
+    if s.loss == "nce" and (s.score != "cosine" or s.negatives == "row"):
+        raise SettingError(
+            "loss: nce compares cosines with negatives of the batch; set score: cosine, negatives: shared"
+        )
+    if s.negatives == "batch" and s.loss in ("gbce", "bce", "nce"):
+        raise SettingError(
+            f"negatives: batch needs the log Q correction of loss: ssm, found loss: {s.loss}; set negatives: shared"
+        )

@@ -1,0 +1,251 @@
+"""RAGLLMRec: HierLLMRec whose user vector is joined by what it retrieves, items or past situations.
+
+``rag_fusion`` names both what is retrieved and how it is used. Items near the query: ``gated``, ``cross_attn``, or
+``prepend``, which puts them in front of the history. Situations of the training part like the present one (RaSeRec,
+https://arxiv.org/abs/2412.18378): ``memory``, and ``knn_interp``, which learns nothing and mixes in what came next in
+them. ``rag_fusion: none`` is HierLLMRec.
+
+Ours: a fusion starts close to the model without it, so that training can begin from a trained HierLLMRec
+(``start_from``); users are fused before the last normalisation, which keeps both parts on one scale; the bank is built
+anew from current weights for every evaluation, and before every ``rebuild_every``-th epoch.
+
+Shapes: B batch, L longest history, T events asked for, I items with padding, K retrieved, M situations, W item-vector
+size, H width of the Recommendation LLM.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..errors import ArtifactError, SettingError
+from . import checkpoint, hier_llm_rec
+from .hier_llm_rec import HierLLMRec
+from .layout import Layout
+from .memory import TrainingRows, next_places
+from .rag_fusion import CrossAttention, Gated, MemoryFusion, interpolated
+from .ranges import COUNT, POSITIVE, SHARE, check_ranges
+from .retrieval import UNLIKE, hide_items, hide_ranges, nearest, seen
+
+OF_ITEMS, OF_SITUATIONS = ("gated", "cross_attn", "prepend"), ("memory", "knn_interp")
+
+
+@dataclass(frozen=True)
+class Settings(hier_llm_rec.Settings):
+    """The keys of ``properties/model/RAGLLMRec.yaml``, where each has its meaning and its default."""
+
+    rag_fusion: Literal["gated", "cross_attn", "prepend", "memory", "knn_interp", "none"]
+    rag_query: Literal["user", "mean_items", "last_item"]
+    rag_top_k: int
+    rag_similarity: Literal["cosine", "l2"]
+    rag_agg: Literal["attn", "mean"]
+    rag_control: Literal["none", "random"]
+    exclude_history: bool
+    query_items: int
+    pool_ret: bool
+    bank_size: int
+    rebuild_every: int
+    memory_alpha: float
+    memory_beta: float
+    lambda_knn: float
+    knn_temperature: float
+    start_from: str | None
+
+
+RANGES = {
+    "rag_top_k query_items bank_size rebuild_every": COUNT,
+    "memory_alpha memory_beta lambda_knn": SHARE,
+    "knn_temperature": POSITIVE,
+}
+
+
+class RAGLLMRec(HierLLMRec):
+    """The model; what it needs of the data set is what HierLLMRec needs, and the training rows for its bank."""
+
+    settings_class = Settings
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        s = self.settings
+        check(s, self.dense)
+        self.rows = TrainingRows(dataset, s.bank_size, config["seed"])
+        self.bank, self.epoch = None, 0  # the trainer counts the epochs
+        item_width, width = self.item_llm.width, self.rec_llm.width
+        match s.rag_fusion:
+            case "gated":
+                self.fusion = Gated(item_width, width, s.rag_agg)
+            case "cross_attn":
+                self.fusion = CrossAttention(item_width, item_width, width)
+            case "memory":
+                self.fusion = MemoryFusion(width, s.memory_alpha, s.memory_beta, s.dropout)
+            case "prepend":
+                self.retrieved_type = nn.Parameter(torch.empty(width).normal_(std=0.02))
+        if s.start_from:
+            self._start_from(Path(s.start_from))
+
+    @property
+    def extra_length(self):
+        """Places that a history may take beside its events: the items in front of it."""
+        return self.settings.rag_top_k if self.settings.rag_fusion == "prepend" else 0
+
+    def _start_from(self, folder):
+        """Take the weights of a trained HierLLMRec; what is new keeps its start."""
+        tensors, _ = checkpoint.load(folder / "checkpoint" / "best.safetensors")
+        try:
+            new, unknown = self.load_state_dict(tensors, strict=False)
+        except RuntimeError as error:
+            raise ArtifactError(
+                f"start_from: {folder} holds a model of another shape; give a HierLLMRec trained with the same keys "
+                f"({str(error).splitlines()[-1].strip()})"
+            ) from None
+        new = [name for name in new if not name.startswith(("fusion.", "retrieved_type"))]
+        if unknown or new:
+            raise ArtifactError(
+                f"start_from: {folder} holds another model, e.g. its {(unknown + new)[0]}; give a HierLLMRec trained "
+                "with the same keys"
+            )
+
+    # ------------------------------------------------------------------ users
+
+    def encode(self, item_seq_BL, layout, beside):
+        """(T, S): as HierLLMRec's, from histories and what was retrieved for them."""
+        fusion = self.settings.rag_fusion
+        if fusion == "prepend":
+            return self.project(self._read_behind_retrieved(item_seq_BL, layout))
+        user_TH = self.read(layout.pack(item_seq_BL), layout)
+        if fusion in ("gated", "cross_attn"):
+            item_TK, known_TK = self.retrieve_items(user_TH, item_seq_BL, layout)
+            found_TKW = F.embedding(item_TK, self.current_items())
+            both = (found_TKW,) if fusion == "gated" else (found_TKW, found_TKW)
+            user_TH = self.fusion(user_TH, *both, known_TK)
+        elif fusion == "memory":
+            like_TK, row_TK = self.recall(user_TH, layout, beside, (item_seq_BL != 0).sum(1))
+            bank = self._bank()
+            target_TKH = self.input_map.linear(F.embedding(bank.item_M[row_TK], self.current_items()))
+            user_TH = self.fusion(
+                user_TH, F.embedding(row_TK, bank.sequence_MH), target_TKH, like_TK > UNLIKE
+            )
+        return self.project(user_TH)
+
+    def full_sort_predict(self, interaction):
+        """(B, I): the score of every item as the next one."""
+        s = self.settings
+        if s.rag_fusion != "knn_interp" or s.lambda_knn == 0:
+            return super().full_sort_predict(interaction)
+        item_seq_BL, length_B = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        layout = Layout.of(length_B, only_last=True)
+        user_BH = self.read(layout.pack(item_seq_BL), layout)
+        like_BK, row_BK = self.recall(user_BH, layout, self.beside(interaction), length_B)
+        score_BI = self.project(user_BH) @ self.scored_items().t()
+        score_BI[:, 0] = UNLIKE
+        return interpolated(score_BI, like_BK, self._bank().item_M[row_BK], s.lambda_knn, s.knn_temperature)
+
+    def predict(self, interaction):
+        """(B,): the score of the one given item of each row."""
+        if self.settings.rag_fusion != "knn_interp":
+            return super().predict(interaction)
+        scores = self.full_sort_predict(interaction)
+        return scores.gather(1, interaction[self.ITEM_ID][:, None]).squeeze(1)
+
+    # ------------------------------------------------------------------ retrieval
+
+    @torch.no_grad()
+    def retrieve_items(self, user_TH, item_seq_BL, layout):
+        """(T, K) item ids near each event's query, and whether they were found, none of its history."""
+        s, item_IW = self.settings, self.current_items()
+        history_TL = seen(item_seq_BL, layout)
+        hidden_TL = history_TL if s.exclude_history else history_TL[:, :0]
+        if s.rag_control == "random":
+            drawn = torch.randint(1, self.n_items, (len(history_TL), s.rag_top_k), device=item_seq_BL.device)
+            return drawn, torch.ones_like(drawn, dtype=torch.bool)
+        match s.rag_query:
+            case "user":
+                query_TW, table_IW = self.project(user_TH), self.scored(item_IW)
+            case "mean_items" | "last_item":
+                last = s.query_items if s.rag_query == "mean_items" else 1
+                query_TW, table_IW = _mean_of_last(history_TL, item_IW, last), item_IW
+        like_TK, item_TK = nearest(
+            query_TW.float(), table_IW.float(), s.rag_top_k, hide_items(hidden_TL), s.rag_similarity
+        )
+        return item_TK, like_TK > UNLIKE
+
+    @torch.no_grad()
+    def recall(self, user_TH, layout, beside, length_B):
+        """(T, K) likenesses and rows of the bank's situations near each user vector, none that a user came to later."""
+        bank = self._bank()
+        user_T, place_T = next_places(layout, length_B, beside.user_B, beside.end_B)
+        hide = hide_ranges(*bank.later(user_T, place_T))
+        return nearest(user_TH.float(), bank.sequence_MH, self.settings.rag_top_k, hide)
+
+    def _bank(self):
+        """The bank of the epoch in training; in evaluation that of the weights as they are, built once."""
+        if self.training:
+            return self.bank
+        if "bank" not in self._kept:
+            self._kept["bank"] = self.rows.bank(self)
+        return self._kept["bank"]
+
+    def _read_behind_retrieved(self, item_seq_BL, layout):
+        """(B, H): the pooled vector of each history with the retrieved items in front of it."""
+        s, count = self.settings, self.settings.rag_top_k
+        item_BK, known_BK = self.retrieve_items(None, item_seq_BL, layout)
+        item_BL = torch.cat([item_BK * known_BK, item_seq_BL[:, : layout.length]], 1)
+        longer = Layout.of((item_seq_BL != 0).sum(1) + count, only_last=True)
+        input_TH = self.input_map(F.embedding(longer.pack(item_BL), self.current_items()))
+        retrieved_T1 = (longer.position_T < count)[:, None]
+        input_TH = input_TH + self.retrieved_type * retrieved_T1
+        hidden_TH = self.rec_llm(input_TH, self.pooling.needed(longer))
+        if s.pool_ret or s.pool_user == "last":
+            return self.pooling(hidden_TH, longer)
+        kept_T = torch.nonzero(~retrieved_T1.squeeze(1)).squeeze(1)
+        return self.pooling(hidden_TH[kept_T], layout)
+
+    # ------------------------------------------------------------------ training
+
+    def calculate_loss(self, interaction):
+        """HierLLMRec's loss, on a bank that is at most ``rebuild_every`` epochs old."""
+        s = self.settings
+        if s.rag_fusion == "memory" and (
+            self.bank is None or self.bank.epoch + s.rebuild_every <= self.epoch
+        ):
+            self.eval()
+            self.bank = self.rows.bank(self)
+            self.train()
+        return super().calculate_loss(interaction)
+
+
+def _mean_of_last(history_TL, item_IW, count):
+    """(T, W): the mean vector of the last ``count`` items of each history."""
+    length_T1 = (history_TL != 0).sum(1, keepdim=True)
+    place_TC = length_T1 - 1 - torch.arange(count, device=history_TL.device)
+    item_TC = history_TL.gather(1, place_TC.clamp(min=0)) * (place_TC >= 0)
+    counted_TC1 = (item_TC != 0)[..., None]
+    return (F.embedding(item_TC, item_IW) * counted_TC1).sum(1) / counted_TC1.sum(1)
+
+
+def check(s, dense):
+    """Refuse settings that cannot be or that contradict each other, each in one sentence."""
+    check_ranges(s, RANGES)
+    if s.rag_fusion == "prepend" and dense:
+        raise SettingError(
+            "rag_fusion: prepend retrieves once for a whole history, so that with train_rows: dense a position would "
+            "see what later ones retrieved; set train_rows: prefix"
+        )
+    if s.rag_fusion == "prepend" and s.rag_query == "user":
+        raise SettingError(
+            "rag_fusion: prepend retrieves before the history is read; set rag_query: mean_items or last_item"
+        )
+    if (
+        s.rag_query == "user"
+        and s.rag_fusion in OF_ITEMS
+        and s.head == "classifier"
+        and s.rag_similarity == "l2"
+    ):
+        raise SettingError(
+            "head: classifier has rows with a bias, between which distances mean nothing; set rag_similarity: cosine"
+        )
+    if s.start_from and not Path(s.start_from).is_dir():
+        raise SettingError(f"start_from: no folder {s.start_from}; give that of a HierLLMRec run")

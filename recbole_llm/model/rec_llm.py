@@ -1,0 +1,173 @@
+"""Recommendation LLMs: they read a history as a sequence of item vectors and give one vector for each event.
+
+``transformer`` and ``sasrec`` start from nothing and are the house's own (``encoders.py``); ``decoder`` is any causal
+language model of Hugging Face and ``t5_encoder`` a T5 encoder, both entered behind their word embeddings
+(``inputs_embeds``); ``none`` leaves the vectors as they are, which with mean pooling is a bag of items.
+
+Shapes: B batch, L longest history of the batch, T events of the batch, H width of the Recommendation LLM, W of items.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from ..llm import lora as adapters
+from ..llm.load import load
+from ..text.location import locate
+from .encoders import LiGREncoder, SASRecEncoder
+
+REACH = 15.0  # of the logits of attention pooling: their exponentials can then be summed along a history as they are
+CAUSAL = ("transformer", "sasrec", "decoder")  # an event's vector depends on it and on what came before it
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """What ``encoders.py`` wants to know of a transformer that reads no times."""
+
+    hidden_size: int
+    n_layers: int
+    n_heads: int
+    inner_multiplier: int
+    dropout: float
+    attention_dropout: float
+    position: str = "rotary"
+    time_mode: str = "none"
+    time_unit: float = 1.0
+
+
+class Transformer(nn.Module):
+    """A causal transformer from scratch: gated pre-norm blocks with rotary positions, or RecBole's own blocks."""
+
+    def __init__(self, settings, max_length, kind):
+        super().__init__()
+        s = settings
+        scratch = Scratch(
+            s.hidden_size, s.n_layers, s.n_heads, s.inner_multiplier, s.dropout, s.attention_dropout
+        )
+        self.encoder = (LiGREncoder if kind == "transformer" else SASRecEncoder)(scratch, max_length)
+        self.width = s.hidden_size
+        self.input_norm = math.sqrt(s.hidden_size)  # numbers of size 1, as behind a layer norm
+        for module in self.encoder.modules():  # small normal weights, as in BERT
+            if isinstance(module, nn.Linear | nn.Embedding):
+                module.weight.data.normal_(std=0.02)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                module.bias.data.zero_()
+
+    def forward(self, input_TH, layout):
+        """(T, H), of the events that the layout asks for."""
+        return self.encoder(input_TH, layout, None)
+
+
+class PretrainedLLM(nn.Module):
+    """A language model of Hugging Face that is handed item vectors in place of words.
+
+    Its word embeddings are dropped after their mean length is taken: inputs of another size make training unstable.
+
+    Parameters
+    ----------
+    mode : {"full", "lora", "frozen"}
+        Whether all its weights learn, adapters beside them, or none.
+    untrained : bool
+        Keep the architecture alone and start from random weights.
+    """
+
+    def __init__(self, name, *, mode, untrained=False, lora=None, revision=None):
+        super().__init__()
+        self.llm = load(locate(name, revision), "encoder", untrained=untrained)
+        self.width = self.llm.config.hidden_size
+        words = self.llm.get_input_embeddings().weight
+        self.input_norm = float(words.detach().float().norm(dim=1).mean())
+        self.llm.set_input_embeddings(
+            nn.Embedding(1, self.width)
+        )  # never read; the words would be dead weight
+        self.llm.requires_grad_(mode == "full")
+        self.llm.get_input_embeddings().requires_grad_(False)
+        if mode == "lora":
+            adapters.attach(self.llm, lora)
+        self.frozen = mode == "frozen"
+
+    def forward(self, input_TH, layout):
+        """(T, H), of the events that the layout asks for."""
+        mask_BL = layout.pad(torch.ones_like(layout.position_T))
+        hidden_BLH = self.llm(inputs_embeds=layout.pad(input_TH), attention_mask=mask_BL).last_hidden_state
+        hidden_TH = layout.pack(hidden_BLH)
+        return hidden_TH if layout.asked_T is None else hidden_TH[layout.asked_T]
+
+    def train(self, mode=True):
+        """Switch between training and evaluation; a frozen model stays without dropout."""
+        super().train(mode)
+        if self.frozen:
+            self.llm.eval()
+        return self
+
+
+class NoLLM(nn.Module):
+    """The item vectors themselves."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.width, self.input_norm = size, math.sqrt(size)
+
+    def forward(self, input_TH, layout):
+        """(T, H), of the events that the layout asks for."""
+        return input_TH if layout.asked_T is None else input_TH[layout.asked_T]
+
+
+def rec_llm(settings, max_length):
+    """The Recommendation LLM that ``settings`` of HierLLMRec ask for."""
+    s = settings
+    match s.rec_llm:
+        case "transformer" | "sasrec":
+            return Transformer(s, max_length, s.rec_llm)
+        case "none":
+            return NoLLM(s.hidden_size)
+    lora = adapters.Lora(s.lora_rank, s.lora_alpha, s.lora_dropout) if s.rec_llm_mode == "lora" else None
+    return PretrainedLLM(s.rec_llm_path, mode=s.rec_llm_mode, untrained=s.rec_init == "random", lora=lora)
+
+
+class InputMap(nn.Module):
+    """z = gamma LN(W_in x + b): item vectors at the width and length that the Recommendation LLM is used to."""
+
+    def __init__(self, size_in, llm, dropout):
+        super().__init__()
+        self.linear = nn.Linear(size_in, llm.width)
+        self.norm = nn.LayerNorm(llm.width, elementwise_affine=False)
+        self.gamma = nn.Parameter(torch.tensor(llm.input_norm / math.sqrt(llm.width)))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, item_TW):
+        """(T, H)."""
+        return self.gamma * self.norm(self.linear(self.dropout(item_TW)))
+
+
+class Pooling(nn.Module):
+    """One vector of a history up to each event: the mean, the last one, or a mean weighed by a learned query.
+
+    Means run along the history, u_t = (sum over s <= t of w_s h_s) / (sum of w_s): all events of a window are trained
+    in one pass, and the last one's is what a user gets.
+    """
+
+    def __init__(self, kind, size):
+        super().__init__()
+        self.kind = kind
+        self.query = nn.Linear(size, 1) if kind == "attention" else None
+
+    def needed(self, layout):
+        """The layout with which to read a history: all its events, unless the last one is enough."""
+        return layout if self.kind == "last" else replace(layout, asked_T=None)
+
+    def forward(self, hidden_TH, layout):
+        """(T, H), of the events that the layout asks for; ``hidden_TH`` is what came of ``needed(layout)``."""
+        if self.kind == "last":
+            return hidden_TH
+        hidden_TH = hidden_TH.float()  # sums of bfloat16 lose what they add
+        weight_T1 = torch.ones_like(hidden_TH[:, :1])
+        if self.query is not None:
+            weight_T1 = self.query(hidden_TH).float().clamp(-REACH, REACH).exp()
+        both_TH = torch.cat([hidden_TH * weight_T1, weight_T1], 1)
+        both_TH = layout.pack(layout.pad(both_TH).cumsum(1))
+        if layout.asked_T is not None:
+            both_TH = both_TH[layout.asked_T]
+        return both_TH[:, :-1] / both_TH[:, -1:]

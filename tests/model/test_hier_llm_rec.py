@@ -1,0 +1,352 @@
+"""HierLLMRec by hand, and what must not happen: a look at the future, at padding, at another item's text."""
+
+import numpy as np
+import pytest
+import torch
+from carousel import TINY, house, write_carousel
+from tiny_llm import WORDS, write_tiny_llm
+from torch.nn import functional as F
+
+from recbole_llm.errors import SettingError
+from recbole_llm.model import losses
+from recbole_llm.model.base import Beside
+from recbole_llm.model.layout import Layout
+from recbole_llm.model.rec_llm import Pooling
+from recbole_llm.train.build import build, configure, known_to
+from recbole_llm.train.trainer import trainer_for
+
+TOLD = [
+    "Title",
+    "Colour",
+    "Horse",
+    "number",
+    ":",
+    ".",
+    *map(str, range(17)),
+]  # what the carousel's texts are made of
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_carousel(tmp_path_factory.mktemp("hier"))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A function from a kind of language model to a folder with a tiny one."""
+    made = {}
+
+    def make(kind):
+        if kind not in made:
+            made[kind] = str(write_tiny_llm(tmp_path_factory.mktemp(kind), kind, [*WORDS, *TOLD]))
+        return made[kind]
+
+    return make
+
+
+def live(folder, **keys):
+    """A model built by the main job's own steps, from the texts of the carousel's .item file."""
+    given = {"model": "HierLLMRec", "dataset": "carousel", "data_path": str(folder)}
+    given |= known_to("HierLLMRec", "carousel", TINY) | {"text_fields": ["title", "colour"]} | keys
+    config = configure("HierLLMRec", given)
+    config["checkpoint_dir"] = str(folder / "live")
+    parts, _, model = build(config)
+    return config, parts, model
+
+
+def a_batch(world):
+    return next(iter(world.test))[0]
+
+
+# ---------------------------------------------------------------------- by hand
+
+
+def test_without_a_rec_llm_it_ranks_by_the_cosine_with_the_mean_of_the_history(folder):
+    world = house(
+        folder,
+        "HierLLMRec",
+        rec_llm="none",
+        pool_user="mean",
+        train_rows="prefix",
+        hidden_size=12,
+        whiten="none",
+    )
+    model, batch = world.model.eval(), a_batch(world)
+    with torch.no_grad():  # every map the identity, up to lengths that a cosine does not see
+        for linear in (model.input_map.linear, model.head.project):
+            linear.weight.copy_(torch.eye(12))
+            linear.bias.zero_()
+        model.log_temperature.fill_(0.0)
+        model.input_map.norm = model.norm = torch.nn.Identity()
+    vectors = model.item_llm.table_IW
+    for row in range(len(batch)):
+        history = batch["item_id_list"][row][: batch["item_length"][row]]
+        expected = F.cosine_similarity(vectors[history].mean(0)[None], vectors[1:])
+        assert torch.allclose(model.full_sort_predict(batch)[row, 1:], expected, atol=1e-5)
+
+
+def test_a_running_mean_is_the_mean_of_what_was_read_so_far():
+    layout = Layout.of(torch.tensor([3, 1]))
+    hidden = layout.pack(torch.tensor([[[1.0], [3.0], [8.0]], [[5.0], [0.0], [0.0]]]))
+    means = layout.pad(Pooling("mean", 1)(hidden, layout))
+    assert means[:, :, 0].tolist() == [[1.0, 2.0, 4.0], [5.0, 0.0, 0.0]]
+
+
+def test_attention_pooling_weighs_by_a_learned_query():
+    layout, pooling = Layout.of(torch.tensor([2])), Pooling("attention", 1)
+    with torch.no_grad():
+        pooling.query.weight.fill_(1.0)
+        pooling.query.bias.zero_()
+    pooled = pooling(torch.tensor([[0.0], [1.0]]), layout)
+    share = np.exp(1) / (1 + np.exp(1))
+    assert torch.allclose(pooled, torch.tensor([[0.0], [share]], dtype=torch.float32))
+
+
+def test_one_pass_of_the_rec_llm_ranks_a_batch(folder, monkeypatch):
+    world, calls = house(folder, "HierLLMRec"), []
+    forward = world.model.rec_llm.forward
+    monkeypatch.setattr(world.model.rec_llm, "forward", lambda *x: calls.append(1) or forward(*x))
+    world.model.eval().full_sort_predict(a_batch(world))
+    assert len(calls) == 1
+
+
+def test_nce_has_the_positive_first_and_leaves_false_negatives_out():
+    items = F.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 1e-4], [0.0, 1.0]]), dim=1)
+    user, target = items[1:2] / 0.5, torch.tensor([1])
+    alone = losses.noise_contrastive(user, items, target, torch.tensor([1, 2]), threshold=0.99)
+    assert alone.item() == pytest.approx(0.0, abs=1e-6), "the item itself and its copy are no negatives"
+    against = losses.noise_contrastive(user, items, target, torch.tensor([3]), threshold=0.99)
+    assert against.item() == pytest.approx(np.log(1 + np.exp(-2.0)), abs=1e-6)
+
+
+def test_the_temperature_stays_within_its_bounds(folder):
+    model = house(folder, "HierLLMRec", loss="nce").model
+    for extreme in (-50.0, 50.0):
+        with torch.no_grad():
+            model.log_temperature.fill_(extreme)
+        assert 0.01 - 1e-6 <= losses.temperature_of(model.log_temperature).item() <= 1.0
+
+
+# ---------------------------------------------------------------------- what must not matter
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last", "attention"])
+@pytest.mark.parametrize("llm", ["transformer", "sasrec", "llama"])
+def test_the_vector_of_an_event_does_not_depend_on_later_ones(folder, tiny, pooling, llm):
+    keys = {"rec_llm": "decoder", "rec_llm_path": tiny(llm)} if llm == "llama" else {"rec_llm": llm}
+    model = house(folder, "HierLLMRec", pool_user=pooling, **keys).model.eval()
+    items, length = torch.tensor([[3, 5, 7, 9], [2, 4, 0, 0]]), torch.tensor([4, 2])
+    changed = items.clone()
+    changed[0, 3] = 11
+    layout = Layout.of(length)
+    before, after = (layout.pad(model.encode(each, layout, Beside())) for each in (items, changed))
+    assert torch.allclose(before[0, :3], after[0, :3], atol=1e-6) and torch.allclose(
+        before[1], after[1], atol=1e-6
+    )
+    assert not torch.allclose(before[0, 3], after[0, 3], atol=1e-3)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last", "attention"])
+@pytest.mark.parametrize("llm", ["transformer", "llama", "gpt2", "t5"])
+def test_what_is_trained_is_what_ranks(folder, tiny, pooling, llm):
+    """The last event of a dense row, and a history alone, without company or padding: the same user vector."""
+    keys = {"train_rows": "prefix", "rec_llm": "t5_encoder"} if llm == "t5" else {"rec_llm": "decoder"}
+    keys = {"rec_llm": llm} if llm == "transformer" else keys | {"rec_llm_path": tiny(llm)}
+    model = house(folder, "HierLLMRec", pool_user=pooling, **keys).model.eval()
+    items, length = torch.tensor([[3, 5, 7, 9], [2, 4, 0, 0]]), torch.tensor([4, 2])
+    ranked = model(items, length)
+    if llm != "t5":
+        dense = Layout.of(length)
+        assert torch.allclose(model.encode(items, dense, Beside())[dense.last_B], ranked, atol=1e-5)
+    alone = model(F.pad(items[1:, :2], (0, 5)), length[1:])
+    assert torch.allclose(alone, ranked[1:], atol=1e-5)
+
+
+def test_a_model_that_sees_the_whole_history_takes_no_dense_rows(folder, tiny):
+    with pytest.raises(SettingError, match="t5_encoder reads a history as a whole"):
+        house(folder, "HierLLMRec", rec_llm="t5_encoder", rec_llm_path=tiny("t5"), train_rows="dense")
+
+
+# ---------------------------------------------------------------------- texts
+
+
+def test_every_item_has_the_vector_of_its_own_text_after_filtering_and_renumbering(tmp_path):
+    from recbole_llm.data.texts import attach_item_texts, attach_text_vectors
+    from recbole_llm.train.build import training_part
+
+    folder = write_carousel(tmp_path)
+    lines = (folder / "carousel" / "carousel.item").read_text().splitlines()
+    lines = [
+        lines[0],
+        "i99\tNobody's horse\tblack",
+        *reversed(lines[1:]),
+    ]  # an item without events, another order
+    (folder / "carousel" / "carousel.item").write_text("\n".join(lines) + "\n")
+    given = {"model": "HierLLMRec", "dataset": "carousel", "data_path": str(folder), "show_progress": False}
+    given |= {
+        "artifact_path": str(tmp_path / "artifacts"),
+        "text_fields": ["title"],
+        "item_inter_num_interval": "[29,inf)",
+    }
+    given |= {"text_encoder": "sentence-transformers/all-MiniLM-L6-v2"}
+    config = configure("HierLLMRec", given)
+    dataset = training_part(config)
+    attach_item_texts(config, dataset)
+    attach_text_vectors(config, dataset)
+    tokens = dataset.field2id_token["item_id"]
+    assert 3 < len(tokens) < 18, "some items were filtered out"
+    assert dataset.item_texts == ["", *(f"Title: Horse number {token[1:]}." for token in tokens[1:])]
+    vectors = dataset.text_vectors["item"].vectors
+    from recbole_llm.text.encoder import make_encoder
+
+    encoder = make_encoder(max_tokens=64, compute_dtype="bfloat16")
+    expected = encoder.encode(dataset.item_texts[1:])
+    assert np.abs(vectors[1:] - expected).max() < 0.02 and not vectors[0].any()
+
+
+def test_an_encoder_that_is_not_at_hand_gives_way_to_the_fallback(folder, tmp_path, caplog):
+    given = {"model": "HierLLMRec", "dataset": "carousel", "data_path": str(folder), "show_progress": False}
+    given |= {
+        "artifact_path": str(tmp_path),
+        "text_fields": ["title"],
+        "text_encoder": "nobody/has-this-model",
+    }
+    _, texts, _ = build(configure("HierLLMRec", given))
+    assert texts["item"]["made_from"]["encoder"]["name"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert (
+        "`nobody/has-this-model` is not on this machine" in caplog.text and "takes its place" in caplog.text
+    )
+
+
+def test_a_frozen_item_llm_keeps_its_vectors_and_gets_no_gradient(folder):
+    world = house(folder, "HierLLMRec", epochs=2, train_batch_size=8)
+    before = world.model.item_llm.table_IW.clone()
+    trainer_for(world.config, world.model).fit(world.train, verbose=False, saved=False)
+    assert torch.equal(world.model.item_llm.table_IW, before)
+    assert "item_llm.table_IW" not in dict(world.model.named_parameters())
+
+
+def test_a_table_learns_from_where_the_vectors_are(folder):
+    frozen, table = (house(folder, "HierLLMRec", item_llm_mode=mode) for mode in ("frozen", "table"))
+    assert torch.equal(frozen.model.item_llm.table_IW, table.model.item_llm.table_IW)
+    table.model.calculate_loss(next(iter(table.train))).backward()
+    assert table.model.item_llm.table_IW.grad.abs().sum() > 0
+
+
+def test_an_item_without_text_has_a_learned_vector_and_padding_none(folder):
+    model = house(folder, "HierLLMRec", without=("i3",)).model
+    vectors, token = model.items(), 1
+    missing = int(model.item_llm.missing_I1.nonzero()[0, 0])
+    assert torch.equal(vectors[missing], model.item_llm.no_text) and not vectors[0].any()
+    assert torch.equal(model.items(torch.tensor([missing, token]))[0], vectors[missing])
+
+
+# ---------------------------------------------------------------------- language models that learn
+
+
+@pytest.mark.parametrize(
+    ("kind", "pooling"),  # the first token of a causal model has read nothing
+    [
+        ("t5", "mean"),
+        ("t5", "cls"),
+        ("t5", "item_token"),
+        ("llama", "mean"),
+        ("llama", "last"),
+        ("llama", "item_token"),
+    ],
+)
+def test_an_item_llm_that_learns_reads_the_items_of_a_batch_and_all_before_ranking(
+    folder, tiny, kind, pooling
+):
+    keys = {"item_llm_mode": "lora", "loss": "nce", "n_negatives": 4, "pool_item": pooling}
+    keys["nce_thres"] = 2.0  # random weights make all texts alike
+    _, parts, model = live(folder, text_encoder=tiny(kind), **keys)
+    batch, scores = next(iter(parts[2]))[0], []
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.5)
+    for _ in range(2):
+        scores.append(model.eval().full_sort_predict(batch))
+        model.train()
+        model.calculate_loss(next(iter(parts[0]))).backward()
+        adapters = {name: p for name, p in model.item_llm.llm.named_parameters() if p.requires_grad}
+        assert adapters and all("lora" in name for name in adapters)
+        assert any(p.grad.abs().sum() > 0 for p in adapters.values())
+        optimizer.step()
+    assert not torch.allclose(*scores, atol=1e-5), "the items were read anew"
+
+
+def test_a_learning_item_llm_reads_each_text_as_alone(folder, tiny):
+    _, _, model = live(folder, text_encoder=tiny("bert"), item_llm_mode="full", loss="nce")
+    model.eval()
+    with torch.no_grad():
+        together = model.items()
+        for item in (1, 7, 16):
+            assert torch.allclose(model.items(torch.tensor([item])), together[item : item + 1], atol=1e-5)
+    assert not together[0].any()
+
+
+@pytest.mark.parametrize("mode", ["full", "lora", "frozen"])
+def test_a_pretrained_rec_llm_learns_as_its_mode_says(folder, tiny, mode):
+    world = house(folder, "HierLLMRec", rec_llm="decoder", rec_llm_path=tiny("llama"), rec_llm_mode=mode)
+    world.model.calculate_loss(next(iter(world.train))).backward()
+    learns = [
+        name
+        for name, p in world.model.rec_llm.named_parameters()
+        if p.grad is not None and p.grad.abs().sum() > 0
+    ]
+    assert bool(learns) is (mode != "frozen")
+    assert all(("lora" in name) is (mode == "lora") for name in learns)
+    assert world.model.input_map.linear.weight.grad.abs().sum() > 0, "what stands around it always learns"
+    groups = world.model.parameter_groups()
+    assert [group.get("peak") for group in groups] == ([None] if mode == "frozen" else [None, 1e-4])
+
+
+def test_random_weights_differ_from_pretrained_ones(folder, tiny):
+    keys = {"rec_llm": "decoder", "rec_llm_path": tiny("llama")}
+    both = [
+        house(folder, "HierLLMRec", rec_init=init, **keys).model.rec_llm for init in ("pretrained", "random")
+    ]
+    first, second = (llm.llm.layers[0].self_attn.q_proj.weight for llm in both)
+    assert first.shape == second.shape and not torch.allclose(first, second)
+
+
+def test_language_models_have_a_learning_rate_of_their_own(folder, tiny):
+    keys = {"rec_llm": "decoder", "rec_llm_path": tiny("llama"), "warmup_steps": 0}
+    world = house(folder, "HierLLMRec", epochs=1, **keys)
+    trainer = trainer_for(world.config, world.model)
+    trainer.fit(world.train, verbose=False, saved=False)
+    assert [group["lr"] for group in trainer.optimizer.param_groups] == [0.01, 1e-4]
+
+
+def test_a_real_language_model_learns_to_recommend(folder, shared_data):
+    llama = str(shared_data.parent / "models" / "stories260K")
+    keys = {"rec_llm": "decoder", "rec_llm_path": llama, "rec_llm_mode": "lora", "llm_learning_rate": 3e-3}
+    world = house(folder, "HierLLMRec", epochs=12, average_decay=None, **keys)
+    trainer = trainer_for(world.config, world.model)
+    trainer.fit(world.train, world.valid, verbose=False, saved=True)
+    assert trainer.evaluate_both_ways(world.test).unmasked["recall@1"] > 0.9
+
+
+# ---------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"hidden_size": 15}, "hidden_size 15 must be a multiple of n_heads 2"),
+        ({"rec_llm": "decoder"}, "rec_llm: decoder needs rec_llm_path"),
+        (
+            {"rec_llm_mode": "lora"},
+            "rec_llm_mode: lora is for a pretrained model, but rec_llm is transformer",
+        ),
+        ({"pool_item": "item_token"}, "item_token is learned, but item_llm_mode is frozen"),
+        ({"loss": "nce", "score": "dot"}, "loss: nce compares cosines"),
+        ({"item_llm_mode": "lora"}, "would read every item's text at every step for loss: ce; set loss: nce"),
+        ({"negatives": "batch", "loss": "nce"}, "negatives: batch needs the log Q correction"),
+        ({"temperature": 0.0}, "config key `temperature` is 0.0, expected more than 0"),
+        ({"head": "softmax"}, "config key `head` is 'softmax', expected one of embed, classifier, tied"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_in_a_sentence(folder, keys, message):
+    with pytest.raises(SettingError) as refusal:
+        house(folder, "HierLLMRec", **keys)
+    assert message in str(refusal.value)

@@ -1,0 +1,308 @@
+"""RAGLLMRec: what it may retrieve and what it must not, and that it is HierLLMRec where retrieval says nothing."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from carousel import N_ITEMS, house, write_carousel
+from torch.nn import functional as F
+
+from recbole_llm.data.parts import ROW_END
+from recbole_llm.errors import ArtifactError, SettingError
+from recbole_llm.model import checkpoint, retrieval
+from recbole_llm.model.layout import Layout
+from recbole_llm.model.rag_fusion import Gated, MemoryFusion, interpolated
+from recbole_llm.train.trainer import trainer_for
+
+ITEM_FUSIONS = ("gated", "cross_attn")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_carousel(tmp_path_factory.mktemp("rag"))
+
+
+def rag(folder, fusion, **keys):
+    if fusion == "prepend":
+        keys = {"train_rows": "prefix", "rag_query": "mean_items"} | keys
+    return house(folder, "RAGLLMRec", rag_fusion=fusion, rag_top_k=3, **keys)
+
+
+def a_batch(world):
+    return next(iter(world.test))[0]
+
+
+# ---------------------------------------------------------------------- search
+
+
+def test_nearest_is_what_a_loop_finds_in_chunks_of_any_size(monkeypatch):
+    rng = torch.Generator().manual_seed(0)
+    query, table = torch.randn(9, 4, generator=rng), torch.randn(30, 4, generator=rng)
+    for similarity in ("cosine", "l2"):
+        for cells in (1, 70, 10**6):
+            monkeypatch.setattr(retrieval, "CELLS", cells)
+            like, row = retrieval.nearest(query, table, 5, lambda part, like: None, similarity)
+            for one in range(9):
+                alone = F.cosine_similarity(query[one][None], table)
+                if similarity == "l2":
+                    alone = -(query[one] - table).pow(2).sum(1)
+                assert row[one].tolist() == alone.topk(5).indices.tolist()
+                assert torch.allclose(like[one], alone.topk(5).values, atol=1e-5)
+
+
+def test_exact_search_is_what_faiss_finds():
+    faiss = pytest.importorskip("faiss")
+    rng = torch.Generator().manual_seed(0)
+    query, table = torch.randn(20, 8, generator=rng), F.normalize(torch.randn(200, 8, generator=rng), dim=1)
+    index = faiss.IndexFlatIP(8)
+    index.add(table.numpy())
+    _, theirs = index.search(F.normalize(query, dim=1).numpy(), 10)
+    _, ours = retrieval.nearest(query, table, 10, lambda part, like: None)
+    assert np.array_equal(ours.numpy(), theirs)
+
+
+@pytest.mark.parametrize("query", ["user", "mean_items", "last_item"])
+@pytest.mark.parametrize("head", ["embed", "tied", "classifier"])
+def test_neither_padding_nor_what_the_history_holds_is_retrieved(folder, query, head):
+    model = rag(folder, "gated", rag_query=query, head=head).model.eval()
+    items, length = torch.tensor([[3, 5, 7, 9], [2, 4, 0, 0]]), torch.tensor([4, 2])
+    layout = Layout.of(length)
+    user = model.read(layout.pack(items), layout)
+    found, known = model.retrieve_items(user, items, layout)
+    found, known = layout.pad(found), layout.pad(known)
+    for row, position in ((0, 0), (0, 3), (1, 1)):
+        assert known[row, position].all()
+        assert not set(found[row, position].tolist()) & {0, *items[row, : position + 1].tolist()}
+    loose = rag(folder, "gated", rag_query="last_item", exclude_history=False).model.eval()
+    found, _ = loose.retrieve_items(user, items, layout)
+    assert (found[:, 0] == layout.pack(items)).all(), "nearest to the last item is itself"
+
+
+def test_where_all_but_a_few_items_are_seen_the_rest_is_marked_as_not_found(folder):
+    model = house(folder, "RAGLLMRec", rag_top_k=5, MAX_ITEM_LIST_LENGTH=20).model.eval()
+    items = torch.arange(1, N_ITEMS - 1)[None]  # two items are left
+    layout = Layout.of(torch.tensor([items.shape[1]]), only_last=True)
+    found, known = model.retrieve_items(model.read(layout.pack(items), layout), items, layout)
+    assert known.sum() == 2 and set(found[known].tolist()) == {N_ITEMS - 1, N_ITEMS}
+    assert torch.isfinite(model(items, torch.tensor([items.shape[1]]))).all()
+
+
+# ---------------------------------------------------------------------- the bank
+
+
+@pytest.mark.parametrize("rows", ["dense", "prefix"])
+def test_the_bank_holds_every_training_target_once_with_what_came_next(folder, rows):
+    world = rag(folder, "memory", train_rows=rows)
+    bank, dataset = world.model.eval()._bank(), world.train._dataset
+    targets = dataset.inter_feat[ROW_END]
+    assert torch.equal(bank.place_M, targets.sort().values)
+    assert torch.equal(bank.item_M, dataset.events["item_id"][bank.place_M])
+    assert torch.equal(bank.user_M, dataset.events["user_id"][bank.place_M])
+    held_out = [part._dataset.inter_feat[ROW_END] for part in (world.valid, world.test)]
+    assert not torch.isin(torch.cat(held_out), bank.place_M).any()
+
+
+@pytest.mark.parametrize("rows", ["dense", "prefix"])
+def test_nobody_is_shown_what_the_same_user_did_at_that_place_or_later(folder, rows):
+    world = rag(folder, "memory", train_rows=rows)
+    model = world.model.eval()
+    bank, asked = model._bank(), 0
+    batch = next(iter(world.train))
+    layout = Layout.of(batch["item_length"], only_last=rows == "prefix")
+    beside = model.beside(batch)
+    user = model.read(layout.pack(batch["item_id_list"]), layout)
+    model.settings.__dict__["rag_top_k"] = len(bank)  # all there are, so that nothing escapes
+    like, row = model.recall(user, layout, beside, batch["item_length"])
+    from recbole_llm.model.memory import next_places
+
+    users, places = next_places(layout, batch["item_length"], beside.user_B, beside.end_B)
+    for one in range(len(users)):
+        found = row[one][like[one] > retrieval.UNLIKE]
+        mine = bank.user_M[found] == users[one]
+        assert (bank.place_M[found][mine] < places[one]).all()
+        hidden = int(((bank.user_M == users[one]) & (bank.place_M >= places[one])).sum())
+        assert len(found) == len(bank) - hidden
+        asked += hidden
+    assert asked, "there was something to hide"
+
+
+def test_a_bank_of_some_is_drawn_by_the_seed(folder):
+    world = rag(folder, "memory", bank_size=50)
+    first, second = (world.model.eval().rows.bank(world.model) for _ in range(2))
+    assert len(first) == 50 and torch.equal(first.place_M, second.place_M)
+    assert (first.place_M.diff() > 0).all()
+
+
+def test_the_bank_of_training_is_renewed_as_often_as_asked_and_that_of_ranking_always(folder):
+    world = rag(folder, "memory", rebuild_every=2)
+    model, batch = world.model, next(iter(world.train))
+    built = []
+    for epoch in range(4):
+        model.epoch = epoch
+        model.train()
+        model.calculate_loss(batch)
+        built.append(model.bank.epoch)
+        model.eval()
+        model.full_sort_predict(a_batch(world))
+        assert model._bank().epoch == epoch
+    assert built == [0, 0, 2, 2]
+
+
+def test_a_copy_of_the_model_shares_the_training_rows(folder):
+    model = rag(folder, "memory").model
+    assert copy.deepcopy(model).rows is model.rows
+
+
+# ---------------------------------------------------------------------- fusions
+
+
+def plain(folder, **keys):
+    return house(folder, "HierLLMRec", **keys)
+
+
+@pytest.mark.parametrize("fusion", ["gated", "cross_attn", "memory", "none"])
+def test_a_gate_of_one_gives_the_scores_without_retrieval(folder, fusion):
+    world, without = rag(folder, fusion), plain(folder)
+    world.model.load_state_dict(without.model.state_dict(), strict=False)
+    if fusion == "gated":
+        torch.nn.init.constant_(world.model.fusion.gate.bias, 1e4)
+    scores = [w.model.eval().full_sort_predict(a_batch(w)) for w in (world, without)]
+    assert torch.allclose(*scores, atol=1e-5)
+
+
+def test_no_share_for_the_situations_gives_the_scores_without_them(folder):
+    world, without = rag(folder, "knn_interp", lambda_knn=0.0), plain(folder)
+    world.model.load_state_dict(without.model.state_dict())
+    batch = a_batch(world)
+    assert torch.allclose(
+        world.model.eval().full_sort_predict(batch), without.model.eval().full_sort_predict(batch)
+    )
+    assert torch.allclose(world.model.predict(batch), without.model.predict(batch))
+
+
+def test_interpolation_by_hand():
+    score, like, item = (
+        torch.tensor([[0.0, 0.0, 1.0986123]]),
+        torch.tensor([[0.0, 0.0]]),
+        torch.tensor([[1, 2]]),
+    )
+    chance = interpolated(score, like, item, 0.5, 1.0).exp()
+    assert torch.allclose(chance, torch.tensor([[0.1, 0.35, 0.55]]))
+    nothing = torch.full((1, 2), retrieval.UNLIKE)
+    alone = interpolated(score, nothing, item, 0.5, 1.0)
+    assert torch.allclose(alone.softmax(1), score.softmax(1))
+
+
+def test_the_gate_by_hand():
+    gate = Gated(1, 1, "mean")
+    with torch.no_grad():
+        gate.project.weight.fill_(2.0)
+        gate.gate.weight.zero_()
+        gate.gate.bias.zero_()
+    found, known = torch.tensor([[[1.0], [3.0], [50.0]]]), torch.tensor([[True, True, False]])
+    assert gate(torch.tensor([[10.0]]), found, known).item() == pytest.approx(0.5 * 10 + 0.5 * 2 * 2.0)
+    assert gate(torch.tensor([[10.0]]), found, ~known & known).item() == 10.0, (
+        "nothing found, nothing mixed in"
+    )
+
+
+def test_alpha_of_one_leaves_the_user_alone_and_beta_chooses_the_channel():
+    torch.manual_seed(0)
+    user, sequence, target = torch.randn(2, 4), torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    known = torch.ones(2, 3, dtype=torch.bool)
+    memory = MemoryFusion(4, 1.0, 0.5, 0.0).eval()
+    for weight in memory.parameters():
+        torch.nn.init.normal_(weight)
+    assert torch.allclose(memory(user, sequence, target, known), user)
+    memory.alpha, memory.beta = 0.0, 1.0
+    assert torch.allclose(
+        memory(user, sequence, target, known), memory.by_sequence(user, sequence, target, known)
+    )
+    memory.beta = 0.0
+    assert torch.allclose(
+        memory(user, sequence, target, known), memory.by_target(user, target, sequence, known)
+    )
+
+
+@pytest.mark.parametrize("fusion", ["gated", "cross_attn", "prepend", "memory", "knn_interp"])
+def test_every_fusion_learns_the_carousel(folder, fusion):
+    world = rag(folder, fusion, epochs=25, eval_step=25, average_decay=None)
+    trainer = trainer_for(world.config, world.model)
+    trainer.fit(world.train, world.valid, verbose=False, saved=True)
+    assert trainer.evaluate_both_ways(world.test).unmasked["recall@1"] > 0.9
+
+
+@pytest.mark.parametrize("fusion", ["gated", "cross_attn", "prepend", "memory"])
+def test_retrieval_learns(folder, fusion):
+    world = rag(folder, fusion)
+    model = world.model
+    for weight in model.parameters():  # some start at zero, and block what stands before them
+        torch.nn.init.normal_(weight, std=0.1)
+    model.calculate_loss(next(iter(world.train))).backward()
+    new = [p for name, p in model.named_parameters() if name.startswith(("fusion", "retrieved_type"))]
+    if fusion == "memory":  # beta is 1: the second channel is left out
+        new = list(model.fusion.by_sequence.parameters())
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0 for p in new if p.ndim > 1 or fusion == "prepend"
+    )
+
+
+@pytest.mark.parametrize("fusion", ["gated", "cross_attn", "memory"])
+def test_the_scores_do_not_depend_on_company(folder, fusion):
+    world = rag(folder, fusion)
+    batch = a_batch(world)
+    scores = world.model.eval().full_sort_predict(batch)
+    alone = torch.cat(
+        [world.model.full_sort_predict(batch[torch.tensor([row])]) for row in range(len(batch))]
+    )
+    assert torch.allclose(alone, scores, atol=1e-5)
+
+
+def test_random_items_stand_in_for_retrieved_ones(folder):
+    world = rag(folder, "gated", rag_control="random")
+    torch.nn.init.constant_(world.model.fusion.gate.bias, -5.0)
+    batch = a_batch(world)
+    first, second = (world.model.eval().full_sort_predict(batch) for _ in range(2))
+    assert not torch.allclose(first, second, atol=1e-4)
+
+
+# ---------------------------------------------------------------------- starting from a trained model
+
+
+def test_it_starts_from_a_trained_model(folder, tmp_path):
+    trained = plain(folder, epochs=3, eval_step=3)
+    (tmp_path / "checkpoint").mkdir()
+    checkpoint.save(tmp_path / "checkpoint" / "best.safetensors", trained.model.state_dict(), {})
+    world = rag(folder, "gated", start_from=str(tmp_path))
+    torch.nn.init.constant_(world.model.fusion.gate.bias, 1e4)
+    batch = a_batch(world)
+    assert torch.allclose(
+        world.model.eval().full_sort_predict(batch), trained.model.eval().full_sort_predict(batch), atol=1e-5
+    )
+    with pytest.raises(ArtifactError, match="holds a model of another shape"):
+        rag(folder, "gated", start_from=str(tmp_path), hidden_size=8)
+    with pytest.raises(ArtifactError, match="holds another model"):
+        rag(folder, "gated", start_from=str(tmp_path), n_layers=2)
+    with pytest.raises(SettingError, match="start_from: no folder nowhere"):
+        rag(folder, "gated", start_from="nowhere")
+
+
+@pytest.mark.parametrize(
+    ("fusion", "keys", "message"),
+    [
+        ("prepend", {"train_rows": "dense"}, "prepend retrieves once for a whole history"),
+        ("prepend", {"rag_query": "user"}, "prepend retrieves before the history is read"),
+        (
+            "gated",
+            {"rag_similarity": "l2", "head": "classifier"},
+            "distances mean nothing; set rag_similarity: cosine",
+        ),
+        ("gated", {"lambda_knn": 1.5}, "config key `lambda_knn` is 1.5, expected from 0 to 1"),
+        ("gates", {}, "config key `rag_fusion` is 'gates', expected one of gated, cross_attn, prepend"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_in_a_sentence(folder, fusion, keys, message):
+    with pytest.raises(SettingError) as refusal:
+        rag(folder, fusion, **keys)
+    assert message in str(refusal.value)
