@@ -100,6 +100,9 @@ class OffsetDataset(Parts):
         if self.windows is not None:
             next_BL = self._gather(self.events[self.iid_field], end_B + 1, length_B)
             lists[NEXT_ITEMS] = next_BL.masked_fill_(torch.arange(next_BL.shape[1]) < context_B[:, None], 0)
+        if self.noise is not None:
+            lists, length_B = self.noise.put_in(lists, f"{self.iid_field}_list", length_B, index)
+            rows.update(Interaction({self.item_list_length_field: length_B}))
         rows.update(Interaction(lists))
         return self.join(rows) if join else rows
 

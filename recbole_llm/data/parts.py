@@ -12,6 +12,7 @@ from recbole.data.interaction import Interaction
 
 from ..errors import DataError
 from . import cold
+from .noise import Noise
 from .times import are_counts
 from .windows import Windows
 
@@ -28,9 +29,11 @@ class Parts(SequentialDataset):
         Set on the training part by ``train_rows: dense``: then a row is a window and has a target at every position.
     cold : BoolTensor, (I,), or None
         The items that ``cold_share`` took out of the training part.
+    noise : Noise or None
+        Random items that stand in the histories at present.
     """
 
-    windows = cold = _places = None
+    windows = cold = noise = _places = None
 
     def build(self):
         """The parts of the split; the first (training) holds windows where ``train_rows`` is ``dense``."""
@@ -143,6 +146,16 @@ class Parts(SequentialDataset):
             yield
         finally:
             self.inter_feat = rows
+
+    @contextmanager
+    def disturbed(self, share):
+        """Within, every history has random items in it, ``share`` of them for each event."""
+        seed = [self.config["seed"], round(1000 * share)]
+        self.noise = Noise.draw(share, len(self.inter_feat), self.max_item_list_len, self.item_num, seed)
+        try:
+            yield
+        finally:
+            self.noise = None
 
     def _some_users(self, rows, count):
         """The rows of ``count`` users, drawn once by the seed; all rows where there are no more users."""

@@ -5,7 +5,7 @@ from .making import files, reproduction, settings, texts, training
 from .markdown import pretty, signed, table
 from .outcomes import CONVENTIONS, ONLY, RANK_COLUMN, baselines, capital, validated, validation_of
 from .ranks import metrics_from
-from .slices import by_history, by_item, by_shortened, made_new, own_vectors
+from .slices import by_disturbed, by_history, by_item, by_shortened, made_new, own_vectors
 
 HIGHER_IS_BETTER = {"recall", "ndcg", "mrr", "hit", "map", "precision", "auc", "gauc"}
 SPLITS = {
@@ -31,6 +31,7 @@ def page(folder, outcomes, tests, manifest, kept):
         made_new(rivals),
         by_history(rivals),
         by_shortened(rivals),
+        by_disturbed(rivals),
         own_vectors(first),
         beyond.section(rivals),
         texts(first),

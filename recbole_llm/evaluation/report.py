@@ -69,6 +69,7 @@ def metrics_of(outcomes, tests):
             "peak_memory_gib": outcome.peak_memory_gib,
             "beyond_accuracy": outcome.beyond,
             "shortened": {k: _both_ways(ranks) for k, ranks in outcome.shortened.items()},
+            "disturbed": {k: _both_ways(ranks) for k, ranks in outcome.disturbed.items()},
             "leaks": asdict(outcome.leaks) if outcome.leaks else None,
         }
         for outcome in outcomes

@@ -118,6 +118,32 @@ def by_shortened(outcomes):
     )
 
 
+def by_disturbed(outcomes):
+    """The section on histories with random items in them; empty where there were none."""
+    outcomes = [outcome for outcome in outcomes if outcome.disturbed]
+    if not outcomes:
+        return ""
+    rows = [["0 %", *_with_losses([outcome.ranks for outcome in outcomes], outcomes)]]
+    for share in outcomes[0].disturbed:
+        ranks = [outcome.disturbed[share] for outcome in outcomes]
+        rows.append([f"{share:.0%}".replace("%", " %"), *_with_losses(ranks, outcomes)])
+    head = [f"{outcome.name} {name}" for outcome in outcomes for name in (METRICS["ndcg@10"], "kept")]
+    return (
+        "## Random items in the histories\n\nThe same model and targets; so many random items for each event of a "
+        f'history stand among its events. "Kept": of the {METRICS["ndcg@10"]} without them; {MASKED}.\n\n'
+        f"{table(['random items', *head], rows)}"
+    )
+
+
+def _with_losses(ranks, outcomes):
+    """The NDCG@10 of each model, and its share of what it is without noise."""
+    cells = []
+    for frame, outcome in zip(ranks, outcomes, strict=True):
+        now, whole = (metrics_from(each["rank_masked"], [10])["ndcg@10"] for each in (frame, outcome.ranks))
+        cells += [f"{now:.4f}", f"{now / whole:.0%}".replace("%", " %") if whole else ""]
+    return cells
+
+
 def own_vectors(outcome):
     """The section on how much of the items is their own vector; empty for a model without a gate.
 

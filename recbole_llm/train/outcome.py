@@ -33,6 +33,7 @@ class Outcome:
     texts: dict = field(default_factory=dict)
     beyond: dict = field(default_factory=dict)  # evaluation.beyond's measures, where there are ranks
     shortened: dict = field(default_factory=dict)  # history length -> DataFrame of ranks
+    disturbed: dict = field(default_factory=dict)  # share of random items -> DataFrame of ranks
     leaks: object = None  # evaluation.leaks.Leaks, or None where nothing is known
     peak_memory_gib: float = 0.0
 
@@ -58,7 +59,8 @@ def test(trainer, test_data, config, screen, texts):
         items=_items(trainer.model, dataset, counts),
         texts=texts,
         beyond=_beyond(evaluation.ranks, config, dataset, counts) if evaluation.ranks else {},
-        shortened=_shortened(trainer, test_data, config, counts) if evaluation.ranks else {},
+        shortened=_told_otherwise(trainer, test_data, counts, "shortened", config["shorten_histories"]),
+        disturbed=_told_otherwise(trainer, test_data, counts, "disturbed", config["disturb_histories"]),
         leaks=leaks,
         **costs(trainer),
     )
@@ -103,11 +105,10 @@ def _beyond(ranks, config, dataset, count_I):
     return beyond_accuracy(ranks.lists(), count_I.numpy(), known_I.numpy(), users, text_ID, present_I)
 
 
-def _shortened(trainer, test_data, config, count_I):
-    """The ranks where no more than the last events of a history are read."""
+def _told_otherwise(trainer, test_data, count_I, change, degrees):
+    """By degree, the ranks where ``change`` (a context of the data set) was made to the histories that are read."""
     dataset, found = test_data._dataset, {}
-    for length in config["shorten_histories"] or ():
-        with dataset.shortened(length):
-            ranks = trainer.evaluate_both_ways(test_data).ranks
-        found[length] = ranks.frame(dataset, count_I)
+    for degree in degrees or ():
+        with getattr(dataset, change)(degree):
+            found[degree] = trainer.evaluate_both_ways(test_data).ranks.frame(dataset, count_I)
     return found

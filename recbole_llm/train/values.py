@@ -40,6 +40,7 @@ class RunSettings:
     valid_users: int | None = None
     cold_share: float | None = None
     shorten_histories: list | None = None
+    disturb_histories: list | None = None
     average_decay: float | None = None
     baseline: str | None = None
 
@@ -68,6 +69,11 @@ def check(config):
         if not isinstance(length, int) or length < 1:
             raise SettingError(
                 f"config key `shorten_histories` has {length!r}, expected lengths of 1 or more"
+            )
+    for share in settings.disturb_histories or ():
+        if not isinstance(share, int | float) or not 0 < share <= 1:
+            raise SettingError(
+                f"config key `disturb_histories` has {share!r}, expected shares of more than 0 and at most 1"
             )
     _one_of("learner", str(config["learner"]).lower(), LEARNERS)
     name, at, k = str(config["valid_metric"]).lower().partition("@")

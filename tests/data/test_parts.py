@@ -60,6 +60,36 @@ def test_a_shortened_history_has_its_last_events_and_is_whole_again_after(tmp_pa
     assert torch.equal(data[torch.arange(3)]["item_id_list"], whole["item_id_list"])
 
 
+def test_random_items_stand_among_the_events_and_are_gone_after(tmp_path):
+    write(tmp_path, [(f"u{u}", f"i{k}", k) for u in range(3) for k in range(9)])
+    data = loaders(tmp_path, MAX_ITEM_LIST_LENGTH=20)[2]._dataset
+    whole = data[torch.arange(3)]
+    with data.disturbed(0.5):
+        noisy, alone = data[torch.arange(3)], data[torch.tensor([2])]
+    assert noisy["item_length"].tolist() == [12, 12, 12]  # eight events and half as many
+    for row in range(3):
+        columns = ("item_id_list", "timestamp_list")
+        own, read = (
+            list(zip(*(each[c][row].tolist() for c in columns), strict=True)) for each in (whole, noisy)
+        )
+        rest = iter(read)
+        assert all(event in rest for event in own[:8]), "the events are there, in their order"
+        times = [time for _, time in read[:12]]
+        assert times == sorted(times) and all(item for item, _ in read[:12]) and set(read[12:]) == {(0, 0.0)}
+    assert torch.equal(alone["item_id_list"][0], noisy["item_id_list"][2]), "whatever the batch"
+    assert torch.equal(data[torch.arange(3)]["item_id_list"], whole["item_id_list"])
+
+
+def test_where_random_items_make_a_history_too_long_its_oldest_events_fall_out(tmp_path):
+    write(tmp_path, [(f"u{u}", f"i{k}", k) for u in range(3) for k in range(9)])
+    data = loaders(tmp_path, MAX_ITEM_LIST_LENGTH=8)[2]._dataset
+    whole = data[torch.arange(3)]["timestamp_list"]
+    with data.disturbed(1.0):
+        noisy = data[torch.arange(3)]
+    assert noisy["item_length"].tolist() == [8, 8, 8]
+    assert (noisy["timestamp_list"][:, -1] >= whole[:, -2]).all()
+
+
 @pytest.mark.parametrize("keys", [{}, {"cold_share": 0.3}])
 def test_the_audience_of_an_item_is_the_users_who_know_it(tmp_path, keys):
     write(tmp_path, [(f"u{u}", f"i{(u + k) % (5 if u else 2)}", k) for u in range(6) for k in range(9)])

@@ -76,6 +76,7 @@ def outcome(name="LLMSeqRec", rank=1, **changes):
         "items": pd.DataFrame({"train_count": [0, 3, 10]}),
         "beyond": {"coverage": 0.5, "gini": 0.25},
         "shortened": {},
+        "disturbed": {},
         "leaks": Leaks(N, 0, N, 0, 0.2),
         "texts": {},
         "peak_memory_gib": 1.25,

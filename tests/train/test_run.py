@@ -176,7 +176,12 @@ def test_one_cut_in_time_leaves_nothing_later_in_training_and_a_refit_keeps_its_
 
 
 def test_new_items_and_short_histories_stand_in_the_report_beside_a_baselines(shop):
-    keys = {"cold_share": 0.2, "shorten_histories": "[1,3]", "baseline": "SASRec"}
+    keys = {
+        "cold_share": 0.2,
+        "shorten_histories": "[1,3]",
+        "disturb_histories": "[0.5]",
+        "baseline": "SASRec",
+    }
     folder = road.main(given(shop, run_name="new", **keys))
     ranks, theirs = (pd.read_parquet(folder / name) for name in ("ranks.parquet", "ranks-SASRec.parquet"))
     assert ((ranks["rank_cold"] > 0) == (ranks["train_count"] == 0)).all() and ranks["rank_cold"].max() <= 3
@@ -190,6 +195,9 @@ def test_new_items_and_short_histories_stand_in_the_report_beside_a_baselines(sh
         assert told["masked"]["ndcg@10"] == pytest.approx(whole, abs=0.05)
     text = (folder / "report.md").read_text()
     assert "## Items made new" in text and "## Histories cut short" in text
+    assert "## Random items in the histories" in text and "| 50 % |" in text
+    disturbed = outcomes[0]["disturbed"]["0.5"]["masked"]["ndcg@10"]
+    assert 0 < disturbed < metrics_from(ranks["rank_masked"], [10])["ndcg@10"]
 
 
 def test_lists_are_measured_for_every_model_and_their_diversity_where_the_texts_have_vectors(finished, shop):
