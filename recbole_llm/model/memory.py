@@ -25,6 +25,7 @@ class Bank:
     item_M: torch.Tensor  # what came next
     user_M: torch.Tensor
     place_M: torch.Tensor  # of what came next, among the data set's events
+    index: object  # that finds sequences, see retrieval.py
     epoch: int  # in which it was built
 
     def __len__(self):
@@ -47,8 +48,11 @@ class TrainingRows:
         return self
 
     @torch.no_grad()
-    def bank(self, model):
-        """The ``Bank`` of ``model.read``: of all targets of the training part, or of ``most`` drawn by the seed."""
+    def bank(self, model, index):
+        """The ``Bank`` of ``model.read``: of all targets of the training part, or of ``most`` drawn by the seed.
+
+        ``index`` makes the index over the sequences.
+        """
         dataset, parts = self.dataset, []
         device = next(model.parameters()).device
         for first in range(0, len(dataset), ROWS):
@@ -63,7 +67,8 @@ class TrainingRows:
             ]
         kept_M = kept_M.to(device)
         kept_M = kept_M[place_M[kept_M].argsort()]
-        return Bank(sequence_MH[kept_M], item_M[kept_M], user_M[kept_M], place_M[kept_M], model.epoch)
+        columns = (column[kept_M] for column in (sequence_MH, item_M, user_M, place_M))
+        return Bank(*columns, index(sequence_MH[kept_M]), model.epoch)
 
 
 def _situations(model, batch, dense):

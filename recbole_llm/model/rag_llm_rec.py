@@ -28,7 +28,7 @@ from .layout import Layout
 from .memory import TrainingRows, next_places
 from .rag_fusion import CrossAttention, Gated, MemoryFusion, interpolated
 from .ranges import COUNT, POSITIVE, SHARE, check_ranges
-from .retrieval import UNLIKE, hide_items, hide_ranges, nearest, seen
+from .retrieval import UNLIKE, HiddenItems, HiddenRange, index_over, seen
 
 OF_ITEMS, OF_SITUATIONS = ("gated", "cross_attn", "prepend"), ("memory", "knn_interp")
 
@@ -52,11 +52,14 @@ class Settings(hier_llm_rec.Settings):
     memory_beta: float
     lambda_knn: float
     knn_temperature: float
+    exact_up_to: int
+    ivf_lists: int
+    ivf_probes: int
     start_from: str | None
 
 
 RANGES = {
-    "rag_top_k query_items bank_size rebuild_every": COUNT,
+    "rag_top_k query_items bank_size rebuild_every ivf_lists ivf_probes": COUNT,
     "memory_alpha memory_beta lambda_knn": SHARE,
     "knn_temperature": POSITIVE,
 }
@@ -167,9 +170,12 @@ class RAGLLMRec(HierLLMRec):
             case "mean_items" | "last_item":
                 last = s.query_items if s.rag_query == "mean_items" else 1
                 query_TW, table_IW = _mean_of_last(history_TL, item_IW, last), item_IW
-        like_TK, item_TK = nearest(
-            query_TW.float(), table_IW.float(), s.rag_top_k, hide_items(hidden_TL), s.rag_similarity
-        )
+        if "index" not in self._kept:  # of this batch in training, of this evaluation otherwise
+            exact_up_to = (
+                len(table_IW) if self.training else s.exact_up_to
+            )  # what learns is not worth an index
+            self._kept["index"] = self._index(table_IW, s.rag_similarity, exact_up_to)
+        like_TK, item_TK = self._kept["index"].nearest(query_TW, s.rag_top_k, HiddenItems(hidden_TL))
         return item_TK, like_TK > UNLIKE
 
     @torch.no_grad()
@@ -177,15 +183,21 @@ class RAGLLMRec(HierLLMRec):
         """(T, K) likenesses and rows of the bank's situations near each user vector, none that a user came to later."""
         bank = self._bank()
         user_T, place_T = next_places(layout, length_B, beside.user_B, beside.end_B)
-        hide = hide_ranges(*bank.later(user_T, place_T))
-        return nearest(user_TH.float(), bank.sequence_MH, self.settings.rag_top_k, hide)
+        hidden = HiddenRange(*bank.later(user_T, place_T))
+        return bank.index.nearest(user_TH, self.settings.rag_top_k, hidden)
+
+    def _index(self, table_MW, similarity="cosine", exact_up_to=None):
+        s = self.settings
+        if exact_up_to is None:
+            exact_up_to = s.exact_up_to
+        return index_over(table_MW, similarity, exact_up_to, s.ivf_lists, s.ivf_probes)
 
     def _bank(self):
         """The bank of the epoch in training; in evaluation that of the weights as they are, built once."""
         if self.training:
             return self.bank
         if "bank" not in self._kept:
-            self._kept["bank"] = self.rows.bank(self)
+            self._kept["bank"] = self.rows.bank(self, self._index)
         return self._kept["bank"]
 
     def _read_behind_retrieved(self, item_seq_BL, layout):
@@ -212,7 +224,7 @@ class RAGLLMRec(HierLLMRec):
             self.bank is None or self.bank.epoch + s.rebuild_every <= self.epoch
         ):
             self.eval()
-            self.bank = self.rows.bank(self)
+            self.bank = self.rows.bank(self, self._index)
             self.train()
         return super().calculate_loss(interaction)
 

@@ -75,7 +75,7 @@ class PretrainedLLM(nn.Module):
 
     def __init__(self, name, *, mode, untrained=False, lora=None, revision=None):
         super().__init__()
-        self.llm = load(locate(name, revision), "encoder", untrained=untrained)
+        self.llm = load(locate(name, revision, weights=not untrained), "encoder", untrained=untrained)
         self.width = self.llm.config.hidden_size
         words = self.llm.get_input_embeddings().weight
         self.input_norm = float(words.detach().float().norm(dim=1).mean())

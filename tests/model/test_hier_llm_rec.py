@@ -1,5 +1,7 @@
 """HierLLMRec by hand, and what must not happen: a look at the future, at padding, at another item's text."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from carousel import TINY, house, write_carousel
 from tiny_llm import WORDS, write_tiny_llm
 from torch.nn import functional as F
 
-from recbole_llm.errors import SettingError
+from recbole_llm.errors import BackendError, SettingError
 from recbole_llm.model import losses
 from recbole_llm.model.base import Beside
 from recbole_llm.model.layout import Layout
@@ -219,7 +221,7 @@ def test_an_encoder_that_is_not_at_hand_gives_way_to_the_fallback(folder, tmp_pa
 
 
 def test_a_frozen_item_llm_keeps_its_vectors_and_gets_no_gradient(folder):
-    world = house(folder, "HierLLMRec", epochs=2, train_batch_size=8)
+    world = house(folder, "HierLLMRec", item_llm_mode="frozen", epochs=2, train_batch_size=8)
     before = world.model.item_llm.table_IW.clone()
     trainer_for(world.config, world.model).fit(world.train, verbose=False, saved=False)
     assert torch.equal(world.model.item_llm.table_IW, before)
@@ -309,6 +311,17 @@ def test_random_weights_differ_from_pretrained_ones(folder, tiny):
     assert first.shape == second.shape and not torch.allclose(first, second)
 
 
+def test_of_a_model_that_starts_from_random_weights_the_configuration_is_enough(folder, tiny, tmp_path):
+    (tmp_path / "config.json").write_text((Path(tiny("llama")) / "config.json").read_text())
+    keys = {"rec_llm": "decoder", "rec_llm_path": str(tmp_path)}
+    assert house(folder, "HierLLMRec", rec_init="random", **keys).model.rec_llm.width == 16
+    with pytest.raises(BackendError, match="has no .safetensors weights"):
+        house(folder, "HierLLMRec", **keys)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(BackendError, match="has no config.json"):
+        house(folder, "HierLLMRec", rec_init="random", **keys)
+
+
 def test_language_models_have_a_learning_rate_of_their_own(folder, tiny):
     keys = {"rec_llm": "decoder", "rec_llm_path": tiny("llama"), "warmup_steps": 0}
     world = house(folder, "HierLLMRec", epochs=1, **keys)
@@ -338,7 +351,7 @@ def test_a_real_language_model_learns_to_recommend(folder, shared_data):
             {"rec_llm_mode": "lora"},
             "rec_llm_mode: lora is for a pretrained model, but rec_llm is transformer",
         ),
-        ({"pool_item": "item_token"}, "item_token is learned, but item_llm_mode is frozen"),
+        ({"pool_item": "item_token"}, "item_token is learned, but item_llm_mode is table"),
         ({"loss": "nce", "score": "dot"}, "loss: nce compares cosines"),
         ({"item_llm_mode": "lora"}, "would read every item's text at every step for loss: ce; set loss: nce"),
         ({"negatives": "batch", "loss": "nce"}, "negatives: batch needs the log Q correction"),

@@ -2,7 +2,6 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from carousel import N_ITEMS, house, write_carousel
@@ -36,13 +35,19 @@ def a_batch(world):
 # ---------------------------------------------------------------------- search
 
 
-def test_nearest_is_what_a_loop_finds_in_chunks_of_any_size(monkeypatch):
-    rng = torch.Generator().manual_seed(0)
-    query, table = torch.randn(9, 4, generator=rng), torch.randn(30, 4, generator=rng)
+NOTHING = retrieval.HiddenRange(torch.zeros(20, dtype=torch.long), torch.zeros(20, dtype=torch.long))
+
+
+def some(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_exact_search_is_what_a_loop_finds_in_chunks_of_any_size(monkeypatch):
+    query, table = some(9, 4), some(30, 4)
     for similarity in ("cosine", "l2"):
         for cells in (1, 70, 10**6):
             monkeypatch.setattr(retrieval, "CELLS", cells)
-            like, row = retrieval.nearest(query, table, 5, lambda part, like: None, similarity)
+            like, row = retrieval.Exact(table, similarity).nearest(query, 5, NOTHING)
             for one in range(9):
                 alone = F.cosine_similarity(query[one][None], table)
                 if similarity == "l2":
@@ -51,15 +56,28 @@ def test_nearest_is_what_a_loop_finds_in_chunks_of_any_size(monkeypatch):
                 assert torch.allclose(like[one], alone.topk(5).values, atol=1e-5)
 
 
-def test_exact_search_is_what_faiss_finds():
-    faiss = pytest.importorskip("faiss")
-    rng = torch.Generator().manual_seed(0)
-    query, table = torch.randn(20, 8, generator=rng), F.normalize(torch.randn(200, 8, generator=rng), dim=1)
-    index = faiss.IndexFlatIP(8)
-    index.add(table.numpy())
-    _, theirs = index.search(F.normalize(query, dim=1).numpy(), 10)
-    _, ours = retrieval.nearest(query, table, 10, lambda part, like: None)
-    assert np.array_equal(ours.numpy(), theirs)
+@pytest.mark.parametrize("similarity", ["cosine", "l2"])
+def test_exact_search_is_what_faiss_finds_in_all_lists_and_what_is_hidden_stays_so(similarity):
+    pytest.importorskip("faiss")
+    query, table = some(20, 8), some(400, 8)
+    ours = retrieval.Exact(table, similarity)
+    theirs = retrieval.InvertedLists(table, similarity, n_lists=4, n_probes=4)
+    first = torch.arange(20) * 10
+    ranges = retrieval.HiddenRange(first, first + 3)
+    items = retrieval.HiddenItems(torch.stack([first, first + 1, first * 0], 1))
+    for hidden in (NOTHING, ranges, items):
+        (like, row), (their_like, their_row) = (each.nearest(query, 5, hidden) for each in (ours, theirs))
+        assert torch.equal(row, their_row) and torch.allclose(like, their_like, atol=1e-4)
+        assert not hidden.holds(row).any()
+
+
+def test_large_tables_go_to_faiss_and_too_few_rows_for_its_lists_do_not(monkeypatch):
+    pytest.importorskip("faiss")
+    assert type(retrieval.index_over(some(500, 8), "cosine", 400, 4, 1)) is retrieval.InvertedLists
+    assert type(retrieval.index_over(some(500, 8), "cosine", 600, 4, 1)) is retrieval.Exact
+    assert type(retrieval.index_over(some(500, 8), "cosine", 400, 100, 1)) is retrieval.Exact
+    monkeypatch.setattr(retrieval, "find_spec", lambda name: None)
+    assert type(retrieval.index_over(some(500, 8), "cosine", 400, 4, 1)) is retrieval.Exact
 
 
 @pytest.mark.parametrize("query", ["user", "mean_items", "last_item"])
@@ -129,7 +147,7 @@ def test_nobody_is_shown_what_the_same_user_did_at_that_place_or_later(folder, r
 
 def test_a_bank_of_some_is_drawn_by_the_seed(folder):
     world = rag(folder, "memory", bank_size=50)
-    first, second = (world.model.eval().rows.bank(world.model) for _ in range(2))
+    first, second = (world.model.eval().rows.bank(world.model, retrieval.Exact) for _ in range(2))
     assert len(first) == 50 and torch.equal(first.place_M, second.place_M)
     assert (first.place_M.diff() > 0).all()
 

@@ -1,0 +1,72 @@
+"""A generative recommender to be compared with: a T5 that reads titles and writes the next one, by beam search.
+
+As P5 and its like do (Shijie Geng et al., RecSys 2022, https://arxiv.org/abs/2203.13366), with titles for item ids. For
+evaluation only: what it writes is mapped to an item, the same title first, else the most alike, else nothing.
+
+Shapes: B users, T tokens.
+"""
+
+import difflib
+
+import torch
+
+BEAMS = 10
+LONGEST = 32  # tokens of a title
+MAX_PROMPT = 512  # tokens of a history
+ALIKE = 0.8  # of two titles, by difflib's ratio
+
+
+class TitleWriter:
+    """A T5 with its tokenizer and the titles of the items, by item id (padding first)."""
+
+    def __init__(self, model, tokenizer, titles, max_items=20):
+        self.model, self.tokenizer, self.titles, self.max_items = model, tokenizer, titles, max_items
+        self.item_of = {title: item for item, title in reversed(list(enumerate(titles))) if title}
+
+    def prompt(self, history):
+        """The text of a history, a list of item ids, its newest ``max_items`` alone."""
+        return "watched: " + " ; ".join(self.titles[item] for item in history[-self.max_items :])
+
+    def fit(self, histories, targets, steps, batch_size=16, learning_rate=1e-3, seed=0):
+        """Train on so many batches of (history, next item); returns the mean loss of the last tenth of them."""
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=learning_rate)
+        order, losses = torch.Generator().manual_seed(seed), []
+        self.model.train()
+        for _ in range(steps):
+            rows = torch.randint(len(histories), (batch_size,), generator=order).tolist()
+            read = self._tokens([self.prompt(histories[row]) for row in rows], MAX_PROMPT)
+            written = self._tokens([self.titles[targets[row]] for row in rows], LONGEST)["input_ids"]
+            labels = written.masked_fill(written == self.tokenizer.pad_token_id, -100)
+            loss = self.model(**read, labels=labels).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return sum(losses[-(steps // 10 or 1) :]) / (steps // 10 or 1)
+
+    @torch.no_grad()
+    def recommend(self, histories):
+        """For each history up to ``BEAMS`` item ids, the likeliest first, and how many tokens were written in all."""
+        self.model.eval()
+        read = self._tokens([self.prompt(history) for history in histories], MAX_PROMPT)
+        written = self.model.generate(
+            **read, num_beams=BEAMS, num_return_sequences=BEAMS, max_new_tokens=LONGEST, early_stopping=True
+        )
+        texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        lists = [texts[first : first + BEAMS] for first in range(0, len(texts), BEAMS)]
+        tokens = int((written != self.tokenizer.pad_token_id).sum())
+        return [self.items(each) for each in lists], tokens
+
+    def items(self, texts):
+        """The items that some texts name, each once."""
+        found = (self._item(text.strip()) for text in texts)
+        return list(dict.fromkeys(item for item in found if item is not None))
+
+    def _item(self, text):
+        if text not in self.item_of:
+            near = difflib.get_close_matches(text, self.item_of, 1, ALIKE)
+            text = near[0] if near else None
+        return self.item_of.get(text)
+
+    def _tokens(self, texts, longest):
+        return self.tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
