@@ -94,6 +94,11 @@ class RAGLLMRec(HierLLMRec):
         """Places that a history may take beside its events: the items in front of it."""
         return self.settings.rag_top_k if self.settings.rag_fusion == "prepend" else 0
 
+    @property
+    def reads_other_items(self):
+        """Whether a training batch reads items that it does not name: those that it retrieves."""
+        return self.settings.rag_fusion not in ("none", "knn_interp")
+
     def _start_from(self, folder):
         """Take the weights of a trained HierLLMRec; what is new keeps its start."""
         tensors, _ = checkpoint.load(folder / "checkpoint" / "best.safetensors")

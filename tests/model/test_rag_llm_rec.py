@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from recbole_llm.data.parts import ROW_END
 from recbole_llm.errors import ArtifactError, SettingError
-from recbole_llm.model import checkpoint, retrieval
+from recbole_llm.model import base, checkpoint, retrieval
 from recbole_llm.model.layout import Layout
 from recbole_llm.model.rag_fusion import Gated, MemoryFusion, interpolated
 from recbole_llm.train.trainer import trainer_for
@@ -264,6 +264,20 @@ def test_retrieval_learns(folder, fusion):
     assert all(
         p.grad is not None and p.grad.abs().sum() > 0 for p in new if p.ndim > 1 or fusion == "prepend"
     )
+
+
+@pytest.mark.parametrize("fusion", ["gated", "cross_attn", "memory"])
+def test_a_sampled_loss_retrieves_among_all_items_too(folder, fusion, monkeypatch):
+    found = []
+    for most in (0, 10**9):  # vectors of all items, or of those that the batch names where that is enough
+        monkeypatch.setattr(base, "MOST", most)
+        keys = {"loss": "ssm", "n_negatives": 2, "train_batch_size": 1, "MAX_ITEM_LIST_LENGTH": 4}
+        world = rag(folder, fusion, **keys)
+        world.model.eval()
+        world.model.bank = world.model.rows.bank(world.model, retrieval.Exact) if fusion == "memory" else None
+        torch.manual_seed(0)
+        found.append(world.model.calculate_loss(next(iter(world.train))).item())
+    assert found[0] == pytest.approx(found[1])
 
 
 @pytest.mark.parametrize("fusion", ["gated", "cross_attn", "memory"])
