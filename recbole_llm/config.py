@@ -95,7 +95,8 @@ class Config(RecBoleConfig):
         return {key: literal(value) for key, value in config_dict.items()}
 
     def _load_internal_config_dict(self, model, model_class, dataset):
-        super()._load_internal_config_dict(model, model_class, dataset)
+        # a model of RecBole's that one of ours is called like has its own defaults, not those of ours
+        super()._load_internal_config_dict(model.removeprefix("RecBole-"), model_class, dataset)
         ours = read_yaml(PROPERTIES / "overall.yaml")
         ours |= read_yaml(PROPERTIES / "model" / f"{model}.yaml")
         of_dataset = read_yaml(PROPERTIES / "dataset" / f"{dataset}.yaml")

@@ -8,8 +8,9 @@ import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
 
+from recbole_llm.model import MODELS
 from recbole_llm.text.artifact import AlignedVectors
-from recbole_llm.train.build import configure
+from recbole_llm.train.build import configure, known_to
 from recbole_llm.train.trainer import trainer_for
 
 N_ITEMS = 17
@@ -63,11 +64,8 @@ def token_vectors(tokens, size=12, *, salt=0, without=()):
 def house(directory, model="LLMSeqRec", *, salt=0, without=(), fields=("title",), **keys):
     """A model on the carousel with all that belongs to it: config, train, valid, test (loaders) and model."""
     given = {"model": model, "dataset": "carousel", "data_path": str(directory)}
-    size = (
-        TINY
-        if model == "LLMSeqRec"
-        else {key: TINY[key] for key in ("topk", "valid_metric", "show_progress")}
-    )
+    names = TINY if model in MODELS else ("topk", "valid_metric", "show_progress")
+    size = known_to(model, "carousel", {key: TINY[key] for key in names})
     config = configure(model, given | size | keys)
     config["checkpoint_dir"] = str(directory / "checkpoint")
     init_seed(config["seed"], config["reproducibility"])

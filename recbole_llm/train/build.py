@@ -15,7 +15,6 @@ from ..data.dataset import OffsetDataset
 from ..data.texts import attach_text_vectors
 from ..errors import ArtifactError, SettingError
 from ..model import get_model
-from ..model.base import VectorRecommender
 from ..model.dense import dense
 from . import parallel, values
 from .trainer import trainer_for
@@ -42,7 +41,7 @@ def configure(model_name, given, files=()):
     config = _config(model_class, given["dataset"], files, {k: v for k, v in given.items() if v is not None})
     values.check(config)
     _refuse_rows_without(config)
-    if config["train_rows"] == "dense" and not issubclass(model_class, VectorRecommender):
+    if config["train_rows"] == "dense" and not getattr(model_class, "causal", False):
         config.model_class = dense(model_class)
     if config["device_threads"]:
         torch.set_num_threads(config["device_threads"])
