@@ -43,13 +43,19 @@ def embed(arguments=None):
 
 
 def prep(arguments=None):
-    """``recbole-llm prep --dataset=ml-1m [--raw_path=...] [--data_path=dataset]``: make the atomic files alone."""
+    """``recbole-llm prep --dataset=ml-1m [--raw_path=...] [--data_path=dataset]``: make the atomic files alone.
+
+    ``recbole-llm prep sessions --dataset=ml-1m [--gap_minutes=10]``: cut its histories into sessions.
+    """
     with _one_sentence():
-        from dataset_prep import prepare
+        from dataset_prep import prepare, sessions
 
         from .config import read_arguments
 
-        given = read_arguments(sys.argv[1:] if arguments is None else arguments)
+        words = sys.argv[1:] if arguments is None else arguments
+        if words[:1] == ["sessions"]:
+            return sessions.main(words[1:])
+        given = read_arguments(words)
         known = {"dataset", "raw_path", "data_path"}
         if set(given) - known or "dataset" not in given:
             raise SettingError(

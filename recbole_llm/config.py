@@ -70,15 +70,19 @@ class Config(RecBoleConfig):
         ) as error:  # what RecBole says of topk, metrics, eval_args
             raise SettingError(f"RecBole refuses a config key: {error}") from error
         _refuse_unknown(self.external_config_dict, self._known_keys())
-        self._load_times()
+        self._load_what_is_needed()
 
-    def _load_times(self):
-        """Load the times where events are put in order: RecBole's own defaults leave them out and then miss them."""
+    def _load_what_is_needed(self):
+        """Load the times where events are put in order, which RecBole's own defaults leave out and then miss.
+
+        Also the column that says which part an event belongs to.
+        """
         columns = (self["load_col"] or {}).get("inter")
         in_order = self["MODEL_TYPE"] == ModelType.SEQUENTIAL or self["eval_args"].get("order") == "TO"
         if in_order and columns and self["benchmark_filename"] is None:
-            times = [] if self["TIME_FIELD"] in columns else [self["TIME_FIELD"]]
-            self["load_col"] = self["load_col"] | {"inter": [*columns, *times]}
+            needed = [self["TIME_FIELD"], *([self["split_column"]] if self["split_column"] else [])]
+            more = [column for column in needed if column not in columns]
+            self["load_col"] = self["load_col"] | {"inter": [*columns, *more]}
 
     def _known_keys(self):
         lists = (general_arguments, training_arguments, evaluation_arguments, dataset_arguments, UNLISTED)
@@ -91,7 +95,8 @@ class Config(RecBoleConfig):
         return {key: literal(value) for key, value in config_dict.items()}
 
     def _load_internal_config_dict(self, model, model_class, dataset):
-        super()._load_internal_config_dict(model, model_class, dataset)
+        # a model of RecBole's that one of ours is called like has its own defaults, not those of ours
+        super()._load_internal_config_dict(model.removeprefix("RecBole-"), model_class, dataset)
         ours = read_yaml(PROPERTIES / "overall.yaml")
         ours |= read_yaml(PROPERTIES / "model" / f"{model}.yaml")
         of_dataset = read_yaml(PROPERTIES / "dataset" / f"{dataset}.yaml")

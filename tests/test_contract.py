@@ -4,10 +4,13 @@ import pytest
 import torch
 from carousel import N_ITEMS, house, write_carousel
 
+from recbole_llm.errors import SettingError
 from recbole_llm.model import MODELS, checkpoint
 from recbole_llm.train.trainer import trainer_for
 
-NUMBERED = ("table.own.weight",)  # weights with a row for each item
+NUMBERED = ("table.own.weight", "item_embedding.weight")  # weights with a row for each item
+READ_TEXT = sorted(name for name, model in MODELS.items() if hasattr(model, "reads_text"))
+NOT_CAUSAL = sorted(name for name, model in MODELS.items() if not model.causal)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +72,8 @@ def test_saving_and_loading_keeps_the_scores(learnt, folder, tmp_path):
 
 
 def test_a_position_does_not_see_what_comes_after_it(learnt):
+    if not learnt.model.causal:
+        pytest.skip("reads a history as a whole")
     changed = learnt.batch.interaction["item_id_list"].clone()
     last = learnt.batch["item_length"] - 1
     changed[torch.arange(len(changed)), last] = 1
@@ -85,6 +90,22 @@ def test_the_target_of_a_row_is_never_read(learnt):
     assert torch.equal(learnt.model.full_sort_predict(other), learnt.model.full_sort_predict(learnt.batch))
 
 
+@pytest.mark.parametrize("name", NOT_CAUSAL)
+def test_a_model_that_reads_a_history_as_a_whole_refuses_windows(name, folder):
+    with pytest.raises(SettingError, match=f"left to right, but {name} is not known to.*train_rows: prefix"):
+        house(folder, name, train_rows="dense")
+
+
+def test_what_stands_behind_a_history_is_not_read(learnt):
+    changed = learnt.batch.interaction["item_id_list"].clone()
+    behind = torch.arange(changed.shape[1]) >= learnt.batch["item_length"][:, None]
+    assert behind.any()
+    before = learnt.model(changed, learnt.batch["item_length"])
+    changed[behind] = 3
+    assert torch.equal(learnt.model(changed, learnt.batch["item_length"]), before)
+
+
+@pytest.mark.parametrize("name", READ_TEXT)
 def test_wrong_text_vectors_change_the_scores(name, folder):
     batch = next(iter(house(folder, name).test))[0]
     right, wrong = (house(folder, name, salt=salt).model.eval().full_sort_predict(batch) for salt in (0, 9))

@@ -134,11 +134,8 @@ class OffsetDataset(Parts):
         return row_number, self.events[self.iid_field][place]
 
     def train_counts(self):
-        """(I,) int64: how often each item stands in the training part, as target or as a user's first event."""
-        ends = self.inter_feat[ROW_END]
-        first = torch.unique(self.user_start[ends])
-        items = self.events[self.iid_field]
-        return torch.bincount(torch.cat([items[ends], items[first]]), minlength=self.item_num)
+        """(I,) int64: how many events of the training part, of those that its rows read or aim at, each item has."""
+        return torch.bincount(self.events[self.iid_field][self.own_places()], minlength=self.item_num)
 
     def inter_matrix(self, form="coo", value_field=None):
         """RecBole's user-item matrix of this part: its targets and, where a row has one event before it, that event."""

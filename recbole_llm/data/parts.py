@@ -17,6 +17,7 @@ from .times import are_counts
 from .windows import Windows
 
 ROW_END = "history_end"  # column of a row: the place of its target among the sorted interactions
+PARTS = ("train", "valid", "test")  # as a ``split_column`` calls them
 FEW = 0.1  # the share of events without a clock's time that one cut in time bears
 
 
@@ -37,7 +38,7 @@ class Parts(SequentialDataset):
 
     def build(self):
         """The parts of the split; the first (training) holds windows where ``train_rows`` is ``dense``."""
-        parts = super().build()
+        parts = self._as_the_file_says() if self.config["split_column"] else super().build()
         if self.config["cold_share"]:
             self._make_new(parts)
         if self.config["valid_users"] and len(parts) == 3:
@@ -52,6 +53,30 @@ class Parts(SequentialDataset):
                 overlap=self.config["window_overlap"] or 0,
             )
         return parts
+
+    def _as_the_file_says(self):
+        """The parts that ``split_column`` names for each target: train, valid or test; a row of any other has none."""
+        column, split = self.config["split_column"], self.config["eval_args"]["split"]
+        if column not in self.inter_feat:
+            raise DataError(
+                f"split_column: `{self.dataset_name}.inter` has no column `{column}` that was loaded, only "
+                f"{', '.join(self.inter_feat)}; name one that says train, valid or test of each event"
+            )
+        self._change_feat_format()
+        part = self.id2token(column, self.inter_feat[column].numpy())
+        for feat in (self.inter_feat, self.events):
+            del feat.interaction[column]  # no model may read it
+        self._drop_unused_col()
+        rows = [torch.from_numpy(np.flatnonzero(part == name)) for name in PARTS]
+        empty = [name for name, of_part in zip(PARTS, rows, strict=True) if not len(of_part)]
+        if empty:
+            raise DataError(
+                f"split_column: no target of `{self.dataset_name}` has {' nor '.join(empty)} in column `{column}`, "
+                f"only {', '.join(sorted(set(part))[:5])}; each part needs one"
+            )
+        if split == {"LS": "test_only"}:  # training + validation
+            rows = [torch.cat(rows[:2]), rows[1][:0], rows[2]]
+        return [self.copy(taken(self.inter_feat, of_part)) for of_part in rows]
 
     def leave_one_out(self, group_by, leave_one_mode):
         """RecBole's split, row for row, without a loop over the rows."""

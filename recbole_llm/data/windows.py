@@ -44,11 +44,13 @@ class Windows:
         is_first = np.r_[True, users[1:] != users[:-1]]
         first_target, last_target = ends[is_first], ends[np.r_[is_first[1:], True]]
         counts = np.diff(np.r_[np.flatnonzero(is_first), len(ends)])
-        broken = np.flatnonzero(last_target - first_target + 1 != counts)
+        begins = user_start[first_target] + 1  # a user's second event is the first to be a target
+        broken = np.flatnonzero((last_target - first_target + 1 != counts) | (first_target != begins))
         if len(broken):
             raise DataError(
                 f"train_rows: dense needs the training part of every user to be one stretch of time, but "
-                f"{len(broken)} of {len(counts)} users have gaps in it; use the split LS or train_rows: prefix"
+                f"{len(broken)} of {len(counts)} users have gaps in it, or no target at "
+                "their second event; use the split LS or train_rows: prefix"
             )
         return cls(first_target - 1, last_target, max_length, shifted=shifted, seed=seed, overlap=overlap)
 

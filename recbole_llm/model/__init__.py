@@ -10,8 +10,14 @@ from ..errors import SettingError
 from .hier_llm_rec import HierLLMRec
 from .llmseqrec import LLMSeqRec
 from .rag_llm_rec import RAGLLMRec
+from .session.dhcn import DHCN
+from .session.gcegnn import GCEGNN
+from .session.srgnn import SRGNN
+from .session.tagnn import TAGNN
 
-MODELS = {model.__name__: model for model in (LLMSeqRec, HierLLMRec, RAGLLMRec)}
+OURS = (LLMSeqRec, HierLLMRec, RAGLLMRec, SRGNN, TAGNN, GCEGNN, DHCN)
+MODELS = {model.__name__: model for model in OURS}
+THEIRS = "RecBole-"  # in front of the name of a model of RecBole's that one of ours is called like
 BOOSTERS = ("xgboost", "lightgbm")  # RecBole's wrappers around libraries that must be installed apart
 PLUGINS = "recbole_llm.models"  # entry-point group: another package's model, by name
 
@@ -28,6 +34,8 @@ def get_model(name):
         return MODELS[name]
     for plugin in entry_points(group=PLUGINS, name=name):
         return plugin.load()
+    if name.startswith(THEIRS) and name in known_names():
+        return type(name, (recbole_get_model(name.removeprefix(THEIRS)),), {})
     if name in known_names() or name.lower() in BOOSTERS:
         return recbole_get_model(name)
     near = difflib.get_close_matches(name, known_names(), 1)
@@ -36,9 +44,13 @@ def get_model(name):
 
 
 def known_names():
-    """The names of our models, of plug-ins and of RecBole's models, sorted."""
+    """The names of our models, of plug-ins and of RecBole's models, sorted.
+
+    A model of RecBole's that has the name of one of ours is called ``RecBole-`` and its name.
+    """
     theirs = []
     for kind in ("general", "sequential", "context_aware", "knowledge_aware"):
         module = import_module(f"recbole.model.{kind}_recommender")
         theirs += [name for name in dir(module) if isinstance(getattr(module, name), type)]
+    theirs = [f"{THEIRS}{name}" if name in MODELS else name for name in theirs]
     return sorted({*MODELS, *(plugin.name for plugin in entry_points(group=PLUGINS)), *theirs})

@@ -48,6 +48,7 @@ class VectorRecommender(SequentialRecommender):
     """
 
     input_type = InputType.POINTWISE
+    causal = True  # whether it reads left to right, so that every position of a window can be a target
     reads_other_items = False  # whether a training batch reads items that it does not name
 
     def __init__(self, config, dataset, settings):

@@ -15,7 +15,6 @@ from ..data.dataset import OffsetDataset
 from ..data.texts import attach_item_texts, attach_text_vectors
 from ..errors import ArtifactError, SettingError
 from ..model import get_model
-from ..model.base import VectorRecommender
 from ..model.dense import dense
 from . import parallel, values
 from .trainer import trainer_for
@@ -24,8 +23,9 @@ SETTINGS = "settings.json"
 ALIKE = """
     train_rows train_batch_size window_shift window_overlap epochs eval_step stopping_step learner learning_rate
     learning_rate_end warmup_steps weight_decay average_decay enable_amp hidden_size n_layers n_heads
-    MAX_ITEM_LIST_LENGTH seed eval_args eval_batch_size valid_users mask_history metrics topk valid_metric saved
-    cold_share cold_by shorten_histories disturb_histories show_progress device_threads use_gpu gpu_id reproducibility
+    MAX_ITEM_LIST_LENGTH seed eval_args split_column eval_batch_size valid_users mask_history metrics topk valid_metric
+    saved cold_share cold_by shorten_histories disturb_histories show_progress device_threads use_gpu gpu_id
+    reproducibility
     clip_grad_norm raw_path artifact_path resume
     text_fields text_generated text_encoder text_pooling text_revision text_max_tokens text_endpoint
     text_compute_dtype text_dtype
@@ -42,7 +42,7 @@ def configure(model_name, given, files=()):
     config = _config(model_class, given["dataset"], files, {k: v for k, v in given.items() if v is not None})
     values.check(config)
     _refuse_rows_without(config)
-    if config["train_rows"] == "dense" and not issubclass(model_class, VectorRecommender):
+    if config["train_rows"] == "dense" and not getattr(model_class, "causal", False):
         config.model_class = dense(model_class)
     if config["device_threads"]:
         torch.set_num_threads(config["device_threads"])
@@ -61,11 +61,17 @@ def _refuse_rows_without(config, offsets=None):
     if offsets is None:
         sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
         offsets = sequential and config["history_as_offsets"] and config["benchmark_filename"] is None
-    for key in ("cold_share", "shorten_histories", "disturb_histories"):
+    for key in ("cold_share", "shorten_histories", "disturb_histories", "split_column"):
         if config[key] and not offsets:
             raise SettingError(
                 f"{key} needs a sequential model whose data set has history_as_offsets; {config['model']} has none"
             )
+    if config["split_column"] and "LS" not in config["eval_args"]["split"]:
+        raise SettingError(
+            f"split_column takes the parts from the file, but eval_args' split is {config['eval_args']['split']}; "
+            "give one of the two"
+        )
+    for key in ("cold_share", "shorten_histories", "disturb_histories"):
         if config[key] and config["eval_args"]["mode"]["test"] != "full":
             raise SettingError(f"{key} needs the ranks of all items: set eval_args' mode to full")
 

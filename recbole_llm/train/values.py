@@ -43,6 +43,7 @@ class RunSettings:
     disturb_histories: list | None = None
     average_decay: float | None = None
     baseline: str | None = None
+    split_column: str | None = None
 
 
 def check(config):

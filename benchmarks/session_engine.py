@@ -1,0 +1,123 @@
+"""Our SRGNN beside RecBole's stock SRGNN: training sessions per second, the loss curve, the share of graph building.
+
+``python -m benchmarks.session_engine [--dataset ml-1m-sessions] [--data_path dataset] [--batch 100] [--size 100]``
+
+Same batches, size and learning rate, in the same run, by turns: theirs is RecBole's model and optimiser, ours as
+``properties/model/SRGNN.yaml`` has it. On a CPU, seconds are those that the process itself took, so that what else runs
+on the machine counts less; each figure is that of the best round.
+"""
+
+import time
+
+import torch
+from recbole.data import create_dataset, data_preparation
+from recbole.trainer import Trainer
+
+from benchmarks import _rows
+from benchmarks.engine import stepper
+from recbole_llm.model.layout import Layout
+from recbole_llm.model.session.graph import SessionGraph
+from recbole_llm.train.build import build, configure
+from recbole_llm.train.trainer import trainer_for
+
+ROUNDS = 3
+
+
+class Side:
+    """One of the two models with its loader and its training step."""
+
+    def __init__(self, options, model, **keys):
+        given = {"dataset": options.dataset, "data_path": options.data_path, "show_progress": False}
+        given |= {"train_batch_size": options.batch, "MAX_ITEM_LIST_LENGTH": options.length}
+        self.config = configure(model, given | {"learning_rate": 1e-3} | keys)
+        self.ours = model == "SRGNN"
+        if self.ours:
+            parts, _, self.model = build(self.config)
+            trainer = trainer_for(self.config, self.model)
+        else:
+            parts = data_preparation(self.config, create_dataset(self.config))
+            self.model = self.config.model_class(self.config, parts[0]._dataset).to(self.config["device"])
+            trainer = Trainer(self.config, self.model)
+        self.loader, device = parts[0], self.config["device"]
+        loss = self.model.train().calculate_loss
+        self.losses = []
+        step = stepper(
+            trainer.optimizer, lambda batch: self._noted(loss(batch.to(device))), trainer.enable_amp
+        )
+        self.step = step
+
+    def _noted(self, loss):
+        self.losses.append(loss.detach())
+        return loss
+
+    def seconds(self, batches):
+        """Seconds of a batch, its loading included, over the first ``batches`` ones of an epoch."""
+        started = clock()
+        for number, batch in enumerate(self.loader, 1):
+            self.step(batch)
+            if number == batches:
+                break
+        return (clock() - started) / number
+
+    def epoch(self):
+        """The mean loss of a whole epoch."""
+        self.losses.clear()
+        self.seconds(len(self.loader))
+        return float(torch.stack(self.losses).mean())
+
+
+def clock():
+    """Seconds: of the process on a CPU, of the clock where a GPU works on after the process went on."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+def graph_seconds(side, batches):
+    """Seconds that the graphs of a batch take, all that a step asks of them."""
+    first = [batch.to(side.config["device"]) for batch, _ in zip(side.loader, range(batches), strict=False)]
+    started = clock()
+    for batch in first:
+        layout = Layout.of(batch["item_length"], only_last=True)
+        graph = SessionGraph.of(batch["item_id_list"], layout)
+        graph.share_before_E, graph.share_after_E, graph.count_N  # noqa: B018 - made when they are asked for
+    return (clock() - started) / len(first)
+
+
+def main():
+    """Measure both sides and print the ratios."""
+    arguments = _rows.parser(__doc__)
+    arguments.add_argument("--dataset", default="ml-1m-sessions")
+    arguments.add_argument("--data_path", default="dataset")
+    arguments.add_argument("--batch", type=int, default=100, help="sessions of a batch (default: 100)")
+    arguments.add_argument("--size", type=int, default=100, help="H (default: 100)")
+    arguments.add_argument("--length", type=int, default=50, help="events of a session at most (default: 50)")
+    arguments.add_argument("--batches", type=int, default=20, help="of a round (default: 20)")
+    arguments.add_argument(
+        "--epochs", type=int, default=0, help="whole epochs, for the loss curve (default: 0)"
+    )
+    options = arguments.parse_args()
+    ours = Side(options, "SRGNN", hidden_size=options.size)
+    stock = {"train_neg_sample_args": None, "embedding_size": options.size}
+    theirs = Side(options, "RecBole-SRGNN", **stock)
+    curves = [[side.epoch() for _ in range(options.epochs)] for side in (ours, theirs)]
+    for side in (ours, theirs):
+        side.seconds(2)
+    rounds = [[side.seconds(options.batches) for side in (ours, theirs)] for _ in range(ROUNDS)]
+    seconds = [min(side) for side in zip(*rounds, strict=True)]
+    graphs = min(graph_seconds(ours, options.batches) for _ in range(ROUNDS))
+    rows = [
+        _rows.Row("training sessions", *(options.batch / s for s in seconds), 10, "per second"),
+        _rows.Row("a step, in times of its graph building", seconds[0] / graphs, None, 20, "times"),
+        *(
+            _rows.Row(f"mean loss of epoch {number}", *losses, None, "nats")
+            for number, losses in enumerate(zip(*curves, strict=True), 1)
+        ),
+    ]
+    title = f"{options.dataset}: SRGNN, ours / RecBole's, H={options.size}, L={options.length}, batch {options.batch}"
+    _rows.show(title, rows, options.json)
+
+
+if __name__ == "__main__":
+    main()

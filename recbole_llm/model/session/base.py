@@ -1,0 +1,124 @@
+"""What every session model promises: two views of a session, its vector, and an item table to score it with.
+
+A session model reads a session as a whole, so that a row has one target (``train_rows: prefix``). Who wraps a session
+model (LLM4SBR does) asks it for its parts: ``items()``, the table; ``views``, all that it makes of the sessions of a
+batch with that table; ``session``, the vector that it would score with. ``scores``, ``score_of`` and ``session_loss``
+take the views and any session vector in that one's place.
+
+Shapes: B sessions, L max session length, T packed events, N nodes of all sessions, I items with padding, H hidden.
+"""
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .. import losses
+from ..base import VectorRecommender
+from ..layout import Layout
+from .graph import SessionGraph
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """The keys that all session models have."""
+
+    hidden_size: int
+    loss: Literal["ce", "ssm", "gbce", "bce"]
+    negatives: Literal["shared", "row", "batch"]
+    n_negatives: int
+    gbce_calibration: float
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a session model makes of the sessions of a batch."""
+
+    layout: Layout
+    graph: SessionGraph
+    item_IH: torch.Tensor  # the table of items that they were read with and are scored with
+    node_NH: torch.Tensor  # the vector of each node of the sessions' graphs
+    local_BH: torch.Tensor  # the short-term view: what the last event says
+    global_BH: torch.Tensor  # the long-term view: what all events together say
+    further_loss: torch.Tensor | None = None  # already weighted; of a training batch alone
+
+    @property
+    def event_TH(self):
+        """(T, H): the vector of each event, packed as the layout says; ``layout.pad`` makes it (B, L, H)."""
+        return F.embedding(self.graph.node_T, self.node_NH)
+
+
+class SessionRecommender(VectorRecommender):
+    """A session model whose score is a session vector times an item table.
+
+    A subclass gives ``views`` and ``session``; ``items`` where its table is more than embeddings; ``scores``,
+    ``score_of`` and ``session_loss`` where its score is more than a product.
+    """
+
+    causal = False
+
+    def __init__(self, config, dataset, settings):
+        super().__init__(config, dataset, settings)
+        self.item_embedding = nn.Embedding(self.n_items, settings.hidden_size, padding_idx=0)
+
+    def items(self, item_N=None):
+        """(I, H): the item embeddings; (N, H) of the items that ``item_N`` names."""
+        return self.item_embedding.weight if item_N is None else self.item_embedding(item_N)
+
+    @abstractmethod
+    def views(self, item_seq_BL, layout, item_IH):
+        """The ``Views`` of the sessions that stand as ``layout`` says in ``item_seq_BL``, read with these items."""
+
+    @abstractmethod
+    def session(self, views):
+        """(B, H): the vector that scores what comes after each session."""
+
+    def scores(self, session_BH, views):
+        """(B, I): the score of every item after each session."""
+        return session_BH @ views.item_IH.t()
+
+    def score_of(self, session_BH, views, item_B):
+        """(B,): the score of one item after each session."""
+        return (session_BH * F.embedding(item_B, views.item_IH)).sum(1)
+
+    def session_loss(self, session_BH, views, target_B):
+        """Mean cross-entropy of what came after each session among all items."""
+        return losses.full_softmax(session_BH, views.item_IH, target_B)
+
+    # ------------------------------------------------------------------ what the base asks for
+
+    def encode(self, item_seq_BL, layout, beside):
+        """(B, H): the session vectors; what stands beside the items is not read."""
+        self._kept["views"] = views = self.views(item_seq_BL, layout, self.current_items())
+        return self.session(views)
+
+    def ranking_loss(self, user_TH, item_IH, target_T, negative=None, log_q=None):
+        """The loss named by ``loss``."""
+        if self.settings.loss == "ce":
+            return self.session_loss(user_TH, self._kept["views"], target_T)
+        return super().ranking_loss(user_TH, item_IH, target_T, negative, log_q)
+
+    def regularisation(self, interaction):
+        """What the views of the batch add to the loss."""
+        further = self._kept["views"].further_loss
+        return () if further is None else (further,)
+
+    def full_sort_predict(self, interaction):
+        """(B, I): the score of every item as the next one."""
+        session_BH = self._users(interaction)
+        return self.scores(session_BH, self._kept.pop("views"))
+
+    def predict(self, interaction):
+        """(B,): the score of the one given item of each row."""
+        session_BH = self._users(interaction)
+        return self.score_of(session_BH, self._kept.pop("views"), interaction[self.ITEM_ID])
+
+    def start_weights(self):
+        """All weights uniform within 1 / sqrt(H) of zero, as the papers of the session models have them."""
+        bound = 1 / math.sqrt(self.settings.hidden_size)
+        for weight in self.parameters():
+            nn.init.uniform_(weight, -bound, bound)
