@@ -95,10 +95,13 @@ class Config(RecBoleConfig):
         return {key: literal(value) for key, value in config_dict.items()}
 
     def _load_internal_config_dict(self, model, model_class, dataset):
+        own = read_yaml(PROPERTIES / "model" / f"{model}.yaml")
+        # a model that wraps another one has that one's keys beneath its own
+        inner = self.external_config_dict.get("backbone", own.get("backbone")) or model
         # a model of RecBole's that one of ours is called like has its own defaults, not those of ours
-        super()._load_internal_config_dict(model.removeprefix("RecBole-"), model_class, dataset)
+        super()._load_internal_config_dict(inner.removeprefix("RecBole-"), model_class, dataset)
         ours = read_yaml(PROPERTIES / "overall.yaml")
-        ours |= read_yaml(PROPERTIES / "model" / f"{model}.yaml")
+        ours |= read_yaml(PROPERTIES / "model" / f"{inner}.yaml") | own
         of_dataset = read_yaml(PROPERTIES / "dataset" / f"{dataset}.yaml")
         of_model = of_dataset.pop("models", {}).get(
             model, {}

@@ -35,6 +35,8 @@ def name(request):
 
 
 def test_it_learns_the_carousel(learnt):
+    if not learnt.model.learns:
+        pytest.skip("has nothing to learn")
     found = learnt.trainer.evaluate_both_ways(learnt.test)
     assert found.unmasked["recall@1"] > 0.9
 
@@ -66,7 +68,7 @@ def test_saving_and_loading_keeps_the_scores(learnt, folder, tmp_path):
     scores = learnt.model.full_sort_predict(learnt.batch)
     checkpoint.save(tmp_path / "weights.safetensors", learnt.model.state_dict(), {"other_parameter": {}})
     fresh = house(folder, type(learnt.model).__name__, seed=5).model.eval()
-    assert not torch.allclose(fresh.full_sort_predict(learnt.batch), scores, atol=1e-3)
+    assert learnt.model.learns is not torch.allclose(fresh.full_sort_predict(learnt.batch), scores, atol=1e-3)
     fresh.load_state_dict(checkpoint.load(tmp_path / "weights.safetensors")[0])
     assert torch.equal(fresh.full_sort_predict(learnt.batch), scores)
 
@@ -119,7 +121,7 @@ def test_the_order_of_rows_in_the_file_does_not_matter(name, folder, tmp_path):
         world.model.eval()
         tokens = world.train._dataset.field2id_token["item_id"]
         for name, weight in world.model.named_parameters():
-            if name in NUMBERED:  # the starting weights depend on the numbering, the model must not
+            if name.endswith(NUMBERED):  # the starting weights depend on the numbering, the model must not
                 numbers = [int(token[1:]) + 1 if row else 0 for row, token in enumerate(tokens)]
                 weight.data = torch.tensor(numbers)[:, None] / 100 * torch.linspace(-1, 1, weight.shape[1])
         scores = torch.cat([world.model.full_sort_predict(batch[0]) for batch in world.test])

@@ -7,7 +7,11 @@ from importlib.metadata import entry_points
 from recbole.utils import get_model as recbole_get_model
 
 from ..errors import SettingError
+from .comparators.llm_infer import LLMInfer
+from .comparators.llm_init import LLMInit
+from .comparators.llm_seq_sim import LLMSeqSim
 from .hier_llm_rec import HierLLMRec
+from .llm4sbr import LLM4SBR
 from .llmseqrec import LLMSeqRec
 from .rag_llm_rec import RAGLLMRec
 from .session.dhcn import DHCN
@@ -15,8 +19,9 @@ from .session.gcegnn import GCEGNN
 from .session.srgnn import SRGNN
 from .session.tagnn import TAGNN
 
-OURS = (LLMSeqRec, HierLLMRec, RAGLLMRec, SRGNN, TAGNN, GCEGNN, DHCN)
-MODELS = {model.__name__: model for model in OURS}
+OURS = (LLMSeqRec, HierLLMRec, RAGLLMRec, LLM4SBR, SRGNN, TAGNN, GCEGNN, DHCN)
+COMPARATORS = (LLMInfer, LLMSeqSim, LLMInit)
+MODELS = {model.__name__: model for model in (*OURS, *COMPARATORS)}
 THEIRS = "RecBole-"  # in front of the name of a model of RecBole's that one of ours is called like
 BOOSTERS = ("xgboost", "lightgbm")  # RecBole's wrappers around libraries that must be installed apart
 PLUGINS = "recbole_llm.models"  # entry-point group: another package's model, by name

@@ -48,6 +48,7 @@ class VectorRecommender(SequentialRecommender):
     """
 
     input_type = InputType.POINTWISE
+    learns = True  # whether it has weights to train
     causal = True  # whether it reads left to right, so that every position of a window can be a target
     reads_other_items = False  # whether a training batch reads items that it does not name
 
@@ -55,7 +56,9 @@ class VectorRecommender(SequentialRecommender):
         super().__init__(config, dataset)
         self.settings = settings
         self.dense = config["train_rows"] == "dense"
-        log_q_I = log_chances(dataset.train_counts()) if settings.negatives == "batch" else None
+        log_q_I = None
+        if getattr(settings, "negatives", None) == "batch":
+            log_q_I = log_chances(dataset.train_counts())
         self.register_buffer("log_q_I", log_q_I, persistent=False)
         self.text_fingerprints = {}
         self._kept = {}  # see current_items; a dict, for a module would register a table that is itself a weight

@@ -41,6 +41,11 @@ class Layout:
         place_T = order_B[row_T] * longest + position_T
         return cls(place_T, position_T, last_B, len(length_B), longest, parts, asked_T)
 
+    @property
+    def length_B(self):
+        """How many events each history has."""
+        return self.position_T[self.last_B] + 1
+
     def pack(self, padded_BL):
         """(T, ...): the events of a padded (B, >= L, ...) tensor."""
         return padded_BL[:, : self.length].flatten(0, 1)[self.place_T]

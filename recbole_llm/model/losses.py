@@ -154,6 +154,33 @@ def alignment(first_NH, second_NH, *, temperature):
     return (F.cross_entropy(logit_NN, own) + F.cross_entropy(logit_NN.t(), own)) / 2
 
 
+def alignment_and_uniformity(first_BH, second_BH, which="both", most=2048):
+    """L_align + (L_unif(first) + L_unif(second)) / 2 between two views of the same B things; None for fewer than two.
+
+    L_align, from 0 to 4, is the mean squared distance of a thing's two views on the unit sphere; L_unif, at most 0, the
+    logarithm of the mean of exp(-2 d^2) over all pairs of one view. Pairs grow like B^2: of more than ``most`` things
+    the first so many are taken.
+
+    Tongzhou Wang and Phillip Isola, ICML 2020, https://arxiv.org/abs/2005.10242; as DirectAU, Chenyang Wang et al., KDD
+    2022, https://arxiv.org/abs/2206.12811, has them.
+    """
+    if len(first_BH) < 2:
+        return None
+    first_BH, second_BH = (F.normalize(view[:most].float(), dim=1) for view in (first_BH, second_BH))
+    align = (first_BH - second_BH).pow(2).sum(1).mean()
+    if which == "align":
+        return align
+    uniform = (_uniformity(first_BH) + _uniformity(second_BH)) / 2
+    return uniform if which == "uniform" else align + uniform
+
+
+def _uniformity(unit_BH):
+    """The logarithm of the mean of exp(-2 d^2) over all pairs of unit vectors, d^2 = 2 - 2 cos."""
+    near_BB = torch.exp(4 * (unit_BH @ unit_BH.t()) - 4)
+    count = len(unit_BH)
+    return ((near_BB.sum() - near_BB.diagonal().sum()) / (count * (count - 1))).log()
+
+
 def decorrelation(first_NH, second_NH, *, off_diagonal=0.005):
     """Barlow-type loss over dimensions: |diag(C) - 1|^2 + ``off_diagonal`` |offdiag(C)|^2, C the cross-correlation.
 

@@ -76,15 +76,15 @@ def _situations(model, batch, dense):
     item_seq_BL, length_B = batch[model.ITEM_SEQ], batch[model.ITEM_SEQ_LEN]
     layout = Layout.of(length_B, only_last=not dense)
     sequence_TH = model.read(layout.pack(item_seq_BL), layout)
-    user_T, place_T = next_places(layout, length_B, batch[model.USER_ID], batch[ROW_END])
+    user_T, place_T = next_places(layout, batch[model.USER_ID], batch[ROW_END])
     item_T = layout.pack(batch[NEXT_ITEMS]) if dense else batch[model.ITEM_ID]
     taught_T = item_T > 0
     return sequence_TH[taught_T], item_T[taught_T], user_T[taught_T], place_T[taught_T]
 
 
-def next_places(layout, length_B, user_B, end_B):
+def next_places(layout, user_B, end_B):
     """(T,) each: user and place of what comes after each event that the layout asks for."""
     if layout.asked_T is not None:  # the last events, row by row
         return user_B, end_B
     row_T = layout.place_T // layout.length
-    return user_B[row_T], end_B[row_T] - length_B[row_T] + layout.position_T + 1
+    return user_B[row_T], end_B[row_T] - layout.length_B[row_T] + layout.position_T + 1

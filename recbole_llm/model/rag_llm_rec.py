@@ -130,7 +130,7 @@ class RAGLLMRec(HierLLMRec):
             both = (found_TKW,) if fusion == "gated" else (found_TKW, found_TKW)
             user_TH = self.fusion(user_TH, *both, known_TK)
         elif fusion == "memory":
-            like_TK, row_TK = self.recall(user_TH, layout, beside, (item_seq_BL != 0).sum(1))
+            like_TK, row_TK = self.recall(user_TH, layout, beside)
             bank = self._bank()
             target_TKH = self.input_map.linear(F.embedding(bank.item_M[row_TK], self.current_items()))
             user_TH = self.fusion(
@@ -146,7 +146,7 @@ class RAGLLMRec(HierLLMRec):
         item_seq_BL, length_B = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
         layout = Layout.of(length_B, only_last=True)
         user_BH = self.read(layout.pack(item_seq_BL), layout)
-        like_BK, row_BK = self.recall(user_BH, layout, self.beside(interaction), length_B)
+        like_BK, row_BK = self.recall(user_BH, layout, self.beside(interaction))
         score_BI = self.project(user_BH) @ self.scored_items().t()
         score_BI[:, 0] = UNLIKE
         return interpolated(score_BI, like_BK, self._bank().item_M[row_BK], s.lambda_knn, s.knn_temperature)
@@ -184,10 +184,10 @@ class RAGLLMRec(HierLLMRec):
         return item_TK, like_TK > UNLIKE
 
     @torch.no_grad()
-    def recall(self, user_TH, layout, beside, length_B):
+    def recall(self, user_TH, layout, beside):
         """(T, K) likenesses and rows of the bank's situations near each user vector, none that a user came to later."""
         bank = self._bank()
-        user_T, place_T = next_places(layout, length_B, beside.user_B, beside.end_B)
+        user_T, place_T = next_places(layout, beside.user_B, beside.end_B)
         hidden = HiddenRange(*bank.later(user_T, place_T))
         return bank.index.nearest(user_TH, self.settings.rag_top_k, hidden)
 
@@ -210,7 +210,7 @@ class RAGLLMRec(HierLLMRec):
         s, count = self.settings, self.settings.rag_top_k
         item_BK, known_BK = self.retrieve_items(None, item_seq_BL, layout)
         item_BL = torch.cat([item_BK * known_BK, item_seq_BL[:, : layout.length]], 1)
-        longer = Layout.of((item_seq_BL != 0).sum(1) + count, only_last=True)
+        longer = Layout.of(layout.length_B + count, only_last=True)
         input_TH = self.input_map(F.embedding(longer.pack(item_BL), self.current_items()))
         retrieved_T1 = (longer.position_T < count)[:, None]
         input_TH = input_TH + self.retrieved_type * retrieved_T1

@@ -12,6 +12,7 @@ from dataset_prep import prepare
 
 from ..config import Config
 from ..data.dataset import OffsetDataset
+from ..data.intents import attach_session_intents
 from ..data.texts import attach_item_texts, attach_text_vectors
 from ..errors import ArtifactError, SettingError
 from ..model import get_model
@@ -138,6 +139,9 @@ def build(config):
             texts = attach_text_vectors(config, train_set, config["device"])
     if getattr(config.model_class, "reads_words", lambda config: False)(config):
         attach_item_texts(config, train_set)
+    if getattr(config.model_class, "reads_intents", lambda config: False)(config):
+        with parallel.first_alone():
+            texts |= attach_session_intents(config, train_set, config["device"])
     init_seed(config["seed"], config["reproducibility"])
     return parts, texts, config.model_class(config, train_set).to(config["device"])
 

@@ -131,10 +131,10 @@ def test_nobody_is_shown_what_the_same_user_did_at_that_place_or_later(folder, r
     beside = model.beside(batch)
     user = model.read(layout.pack(batch["item_id_list"]), layout)
     model.settings.__dict__["rag_top_k"] = len(bank)  # all there are, so that nothing escapes
-    like, row = model.recall(user, layout, beside, batch["item_length"])
+    like, row = model.recall(user, layout, beside)
     from recbole_llm.model.memory import next_places
 
-    users, places = next_places(layout, batch["item_length"], beside.user_B, beside.end_B)
+    users, places = next_places(layout, beside.user_B, beside.end_B)
     for one in range(len(users)):
         found = row[one][like[one] > retrieval.UNLIKE]
         mine = bank.user_M[found] == users[one]

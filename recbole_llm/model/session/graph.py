@@ -41,12 +41,11 @@ class SessionGraph:
         key_N, node_T = torch.unique(session_T * n_ids + item_T, return_inverse=True)
         session_N = key_N // n_ids
         item_N, last_B = key_N - session_N * n_ids, node_T[layout.last_B]
-        length_B = layout.position_T[layout.last_B] + 1
         goes_on = layout.position_T[1:] > 0  # the next event is of the same session
         key_E = torch.unique((node_T[1:] * len(key_N) + node_T[:-1])[goes_on])
         to_E = key_E // len(key_N)
         from_E = key_E - to_E * len(key_N)
-        return cls(item_N, session_N, node_T, session_T, last_B, length_B, from_E, to_E)
+        return cls(item_N, session_N, node_T, session_T, last_B, layout.length_B, from_E, to_E)
 
     @cached_property
     def share_before_E(self):

@@ -1,0 +1,91 @@
+"""What a language model said of sessions, aligned to the rows that may read it.
+
+``recbole-llm generate sessions`` asks about each row's history and calls the answer ``<user>@<events before the
+target>``. Here the answers become vectors, by the encoder of the items' names, and each place among the data set's
+events is told which answer speaks of what came before it.
+
+Shapes: A answers with row 0 for none, D text-vector size, N events of the data set.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..errors import ArtifactError
+from ..llm.texts import Texts
+from ..text.artifact import build_artifact
+from .texts import encoder_of
+
+
+@dataclass(frozen=True)
+class Intents:
+    """The answers of one view.
+
+    Attributes
+    ----------
+    vector_AD : FloatTensor
+        Row 0 is zeros: no answer.
+    row_N : LongTensor
+        The answer about the history before each event; 0 where there is none.
+    """
+
+    vector_AD: torch.Tensor
+    row_N: torch.Tensor
+
+
+def attach_session_intents(config, dataset, device="cpu"):
+    """Give ``dataset`` its ``session_intents``: by view, the ``Intents`` of the folder that ``session_intents`` names.
+
+    Returns the manifests of their vectors by field.
+
+    Raises
+    ------
+    ArtifactError
+        If a folder holds texts of others, or texts that have read other events than a row's history.
+    """
+    root, manifests, dataset.session_intents = Path(config["artifact_path"]) / config["dataset"], {}, {}
+    encoder = encoder_of(config, device)
+    for view, folder in config["session_intents"].items():
+        texts = Texts.load(folder)
+        kind = texts.manifest["made_from"]["kind"]
+        if kind != "sessions":
+            raise ArtifactError(f"session_intents: {folder} speaks of {kind}, expected sessions")
+        field, written = f"intents-{view}", texts.by_token()
+        progress = bool(config["show_progress"])
+        made = build_artifact(root, field, written, encoder, texts.template, config["text_dtype"], progress)
+        aligned = made.align(["[PAD]", *written], missing="mask")
+        row_N = _rows(texts, dataset)
+        row_N[~torch.as_tensor(aligned.present)[row_N]] = 0
+        dataset.session_intents[view] = Intents(torch.as_tensor(aligned.vectors), row_N)
+        manifests[field] = made.manifest
+    return manifests
+
+
+def _rows(texts, dataset):
+    """(N,): the row, from 1, of the answer about what came before each event.
+
+    An answer that counts other events than there are, or another last one, was made from another split or data set.
+    """
+    user_N = dataset.events[dataset.uid_field].numpy()
+    item_N = dataset.field2id_token[dataset.iid_field][dataset.events[dataset.iid_field].numpy()]
+    first = np.flatnonzero(np.r_[True, user_N[1:] != user_N[:-1]])
+    begin = dict(zip(dataset.field2id_token[dataset.uid_field][user_N[first]], first.tolist(), strict=True))
+    row_N, wrong = torch.zeros(len(user_N), dtype=torch.long), []
+    for row, (about, (count, last)) in enumerate(((a, texts.cuts[a]) for a in texts.by_token()), 1):
+        user = about.rpartition("@")[0]
+        if user not in begin:  # filtered out of this data set
+            continue
+        place = begin[user] + count
+        if place >= len(user_N) or user_N[place] != user_N[begin[user]] or item_N[place - 1] != str(last):
+            wrong.append(about)
+            continue
+        row_N[place] = row
+    if wrong:
+        raise ArtifactError(
+            f"{texts.directory} has read other events than this data set has before {len(wrong):,} of its "
+            f"{len(texts.given):,} places, e.g. {', '.join(wrong[:3])}; run `recbole-llm generate sessions` with this "
+            "run's settings"
+        )
+    return row_N

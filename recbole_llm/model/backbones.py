@@ -1,0 +1,102 @@
+"""Any session model as LLM4SBR sees it: an item table, a local and a global vector of each session, a score.
+
+The house's session models (``session/``) say all that of themselves. RecBole's are asked through a door that nearly all
+of them go through: ``gather_indexes`` is handed the hidden states of all positions to pick the last one; watched there,
+they are known without a line of a model's own code. The last state is the local vector, and SR-GNN's attention over all
+of them gives the global one.
+
+Shapes: B sessions, L max session length, I items with padding, E item-embedding size, H hidden.
+"""
+
+import torch
+from torch import nn
+
+from ..errors import SettingError
+from . import losses
+from .session.base import SessionRecommender, Views
+
+MASKED_LAST = ("BERT4Rec",)  # read a mask behind the session, whose place then tells what comes next
+
+
+def backbone(model):
+    """``model`` itself if it is a session model of the house, else a ``Watched`` one."""
+    return model if isinstance(model, SessionRecommender) else Watched(model)
+
+
+class Watched(nn.Module):
+    """A sequential model of RecBole's with the methods of a ``SessionRecommender`` that a wrapper asks for."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        size = model.item_embedding.embedding_dim
+        example = torch.ones(2, model.max_seq_length, dtype=torch.long)
+        with torch.no_grad():
+            width = self.hidden(example, torch.tensor([1, model.max_seq_length])).shape[2]
+        self.to_items = nn.Linear(width, size) if width != size else nn.Identity()
+        self.of_last, self.of_event = nn.Linear(size, size), nn.Linear(size, size)
+        self.weigh = nn.Linear(size, 1, bias=False)
+
+    def items(self, item_N=None):
+        """(I, E): the item embeddings; (N, E) of the items that ``item_N`` names."""
+        table_IE = self.model.item_embedding.weight[: self.model.n_items]  # some have a mask behind them
+        return table_IE if item_N is None else table_IE[item_N]
+
+    def hidden(self, item_seq_BL, length_B):
+        """(B, L, H): the hidden states of the sessions' positions, as the model hands them to ``gather_indexes``."""
+        model, watched = self.model, []
+
+        def gather_indexes(output, index):
+            watched.append(output)
+            return type(model).gather_indexes(model, output, index)
+
+        model.gather_indexes = gather_indexes
+        try:
+            if type(model).__name__ in MASKED_LAST:
+                masked_BL, last_B = with_mask(item_seq_BL, length_B, model.mask_token)
+                return shifted(model(masked_BL), last_B, length_B)
+            model(item_seq_BL, length_B)
+        finally:
+            del model.gather_indexes  # the class's own again
+        if not watched:
+            raise SettingError(
+                f"backbone: {type(model).__name__} does not hand its hidden states to gather_indexes, so that they "
+                "cannot be watched; GRU4Rec, SASRec, NARM, STAMP, GCSAN and BERT4Rec do"
+            )
+        return watched[-1]
+
+    def views(self, item_seq_BL, layout, item_IH):
+        """The last hidden state, and all of them weighed by their bearing on it."""
+        length_B = layout.length_B
+        event_BLE = self.to_items(self.hidden(item_seq_BL, length_B))
+        inside_BL = torch.arange(event_BLE.shape[1], device=event_BLE.device) < length_B[:, None]
+        local_BE = event_BLE[torch.arange(len(event_BLE), device=event_BLE.device), length_B - 1]
+        weight_BL1 = self.weigh(torch.sigmoid(self.of_last(local_BE)[:, None] + self.of_event(event_BLE)))
+        global_BE = (event_BLE * weight_BL1 * inside_BL[..., None]).sum(1)
+        return Views(layout, None, item_IH, None, local_BE, global_BE)
+
+    def scores(self, session_BH, views):
+        """(B, I): the score of every item after each session."""
+        return session_BH @ views.item_IH.t()
+
+    def score_of(self, session_BH, views, item_B):
+        """(B,): the score of one item after each session."""
+        return (session_BH * views.item_IH[item_B]).sum(1)
+
+    def session_loss(self, session_BH, views, target_B):
+        """Mean cross-entropy of what came after each session among all items."""
+        return losses.full_softmax(session_BH, views.item_IH, target_B)
+
+
+def with_mask(item_seq_BL, length_B, mask_token):
+    """(B, L) sessions with a mask behind their last event, the oldest left out where they are full; its place, (B,)."""
+    full_B1 = (length_B == item_seq_BL.shape[1])[:, None]
+    item_seq_BL = torch.where(full_B1, item_seq_BL.roll(-1, 1), item_seq_BL)
+    last_B = length_B - full_B1.squeeze(1).long()
+    return item_seq_BL.scatter(1, last_B[:, None], mask_token), last_B
+
+
+def shifted(hidden_BLH, mask_B, length_B):
+    """(B, L, H): the hidden states with the mask's in the place of the last event's."""
+    row_B = torch.arange(len(hidden_BLH), device=hidden_BLH.device)
+    return hidden_BLH.index_put((row_B, length_B - 1), hidden_BLH[row_B, mask_B])

@@ -1,0 +1,212 @@
+"""LLM4SBR: what a language model says of a session, long-term and short-term, aligned with any session model.
+
+Shutong Qiao et al., "LLM4SBR: A Lightweight and Effective Framework for Integrating Large Language Models in
+Session-based Recommendation", 2024, https://arxiv.org/abs/2402.13840. Equation numbers are the paper's.
+
+The ``backbone`` reads sessions; each of its two views of a session, local and global, meets the text of one of ours.
+Training needs no language model and ranking neither: answers are made ahead (``recbole-llm generate sessions``) or
+stand-ins take their place (``intents.py``).
+
+Differs from the released code: a missing answer has a learned vector and is left out of the alignment; ``fuse`` has two
+further ways; the text enters the score by two gates alone in ``scalar_gate``, which is the code's way.
+
+Shapes: B sessions, I items with padding, H hidden, D text-vector size, V views, A anchors.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from ..config import settings_from
+from ..errors import SettingError
+from . import losses
+from .backbones import backbone
+from .intents import intents_of
+from .ranges import NOT_NEGATIVE, check_ranges
+from .session.base import SessionRecommender, SessionSettings
+
+ANCHORS = ("global", "local", "fused")
+
+
+@dataclass(frozen=True)
+class Settings(SessionSettings):
+    """The keys of ``properties/model/LLM4SBR.yaml``, where each has its meaning and its default."""
+
+    backbone: str
+    views: dict
+    session_intents: dict | None
+    intent_control: Literal["none", "shuffled", "random"]
+    topk_localize: int
+    localize: Literal["sum", "mean", "softmax"]
+    fuse: Literal["scalar_gate", "vector_gate", "concat"]
+    lambda_au: float
+    au: Literal["both", "align", "uniform"]
+
+
+class LLM4SBR(SessionRecommender):
+    """The wrapper; its items, its reading of sessions and its score are the backbone's."""
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset, settings_from(config, Settings))
+        s = self.settings
+        check(s)
+        from . import get_model  # which knows this model too
+
+        del self.item_embedding  # the backbone has its own
+        self.backbone = backbone(get_model(s.backbone)(config, dataset))
+        size = self.backbone.items().shape[1]
+        self.intents = intents_of(s, dataset) if s.views else None
+        self.anchors = ("fused",) if "fused" in s.views.values() else ("global", "local")
+        if self.intents is not None:
+            self.text_fingerprints = dict(dataset.text_fingerprints)
+            text_size = next(iter(dataset.text_vectors.values())).vectors.shape[1]
+            self.project = nn.Linear(text_size, size)  # eq. (7), one for all views
+            self.no_answer = nn.Parameter(torch.zeros(size))
+        gate_size = {"scalar_gate": 1, "vector_gate": size, "concat": 0}[s.fuse]
+        self.gates = nn.ModuleDict(
+            {view: nn.Linear(size, gate_size, bias=False) for view in s.views if gate_size}
+        )
+        parts = len(self.anchors) + (len(s.views) if s.fuse == "concat" else 0)
+        self.join = nn.Linear(parts * size, size)
+        for module in (self.join, *self.gates.values(), *([self.project] if s.views else [])):
+            for weight in module.parameters():
+                nn.init.uniform_(weight, -(size**-0.5), size**-0.5)
+
+    @staticmethod
+    def reads_text(config):
+        """Whether this configuration needs the names' vectors."""
+        return bool(config["views"])
+
+    @staticmethod
+    def reads_intents(config):
+        """Whether this configuration needs answers that were made ahead."""
+        return bool(config["views"]) and bool(config["session_intents"])
+
+    @property
+    def reads_other_items(self):
+        """Whether a training batch reads items that it does not name: where the backbone does."""
+        return getattr(self.backbone, "reads_other_items", False)
+
+    def items(self, item_N=None):
+        """(I, H): the backbone's items; (N, H) of those that ``item_N`` names."""
+        return self.backbone.items(item_N)
+
+    # ------------------------------------------------------------------ sessions
+
+    def encode(self, item_seq_BL, layout, beside):
+        """(B, H): the session vectors, the texts of the views among them."""
+        views = self.views(item_seq_BL, layout, self.current_items())
+        texts = self.texts(item_seq_BL, layout, beside.end_B)
+        self._kept["views"], self._kept["texts"] = views, texts
+        return self.fused(views, texts)
+
+    def views(self, item_seq_BL, layout, item_IH):
+        """What the backbone makes of the sessions of a batch."""
+        return self.backbone.views(item_seq_BL, layout, item_IH)
+
+    def session(self, views):
+        """(B, H): the session vector without any text."""
+        return self.fused(views, {})
+
+    def texts(self, item_seq_BL, layout, end_B):
+        """By view, the projected answers t_v (B, H) and whether there is one (B,), eqs. (1)-(7)."""
+        if self.intents is None:
+            return {}
+        item_T, session_T = layout.pack(item_seq_BL), layout.place_T // layout.length
+        found = {}
+        for view, (answer_BD, known_B) in self.intents(item_T, session_T, layout.last_B, end_B).items():
+            answer_BD, known_B = self._controlled(answer_BD, known_B)
+            text_BH = self.project(answer_BD)
+            found[view] = torch.where(known_B[:, None], text_BH, self.no_answer.to(text_BH.dtype)), known_B
+        return found
+
+    def _controlled(self, answer_BD, known_B):
+        """The answers, or in their place other sessions' or noise: a gain with these is not by what they say."""
+        match self.settings.intent_control:
+            case "shuffled":
+                return answer_BD.roll(1, 0), known_B.roll(1)
+            case "random":
+                return torch.randn_like(answer_BD) * answer_BD.std(0, unbiased=False), known_B
+        return answer_BD, known_B
+
+    def anchor(self, name, views):
+        """(B, H): the session vector that a view's text meets."""
+        match name:
+            case "global":
+                return views.global_BH
+            case "local":
+                return views.local_BH
+            case "fused":
+                return self.join_of_backbone(views)
+
+    def join_of_backbone(self, views):
+        """(B, H): the backbone's own session vector; the mean of both views where it was watched alone."""
+        own = getattr(self.backbone, "session", None)
+        return own(views) if own else (views.global_BH + views.local_BH) / 2
+
+    def fused(self, views, texts):
+        """(B, H): the gated views of the session joined, eqs. (10)-(12)."""
+        s, parts, more = self.settings, [], []
+        for name in self.anchors:
+            anchor_BH = self.anchor(name, views)
+            for view, met in s.views.items():
+                if met != name or view not in texts:
+                    continue
+                text_BH, _ = texts[view]
+                if s.fuse == "concat":
+                    more.append(text_BH)
+                    continue
+                gate = self.gates[view](torch.sigmoid(anchor_BH + text_BH))
+                anchor_BH = anchor_BH * (torch.sigmoid(gate) if s.fuse == "vector_gate" else gate)
+            parts.append(anchor_BH)
+        return self.join(torch.cat(parts + more, 1))
+
+    # ------------------------------------------------------------------ scores and loss
+
+    def scores(self, session_BH, views):
+        """(B, I): the score of every item after each session, as the backbone scores."""
+        return self.backbone.scores(session_BH, views)
+
+    def score_of(self, session_BH, views, item_B):
+        """(B,): the score of one item after each session."""
+        return self.backbone.score_of(session_BH, views, item_B)
+
+    def session_loss(self, session_BH, views, target_B):
+        """The backbone's loss of what came after each session, eq. (14)."""
+        return self.backbone.session_loss(session_BH, views, target_B)
+
+    def regularisation(self, interaction):
+        """The backbone's further loss, and lambda times the alignment of each view with its text, eq. (15)."""
+        s, terms, views = self.settings, [], self._kept["views"]
+        if views.further_loss is not None:
+            terms.append(views.further_loss)
+        if s.lambda_au > 0:
+            for view, (text_BH, known_B) in self._kept["texts"].items():
+                anchor_BH = self.anchor(s.views[view], views)
+                found = losses.alignment_and_uniformity(anchor_BH[known_B], text_BH[known_B], s.au)
+                if found is not None:
+                    terms.append(s.lambda_au * found)
+        return tuple(terms)
+
+
+def check(s):
+    """Refuse settings that cannot be or that contradict each other, each in one sentence."""
+    check_ranges(s, {"lambda_au topk_localize": NOT_NEGATIVE})
+    wrong = [f"{view}: {anchor}" for view, anchor in s.views.items() if anchor not in ANCHORS]
+    if wrong:
+        raise SettingError(
+            f"config key `views` has {', '.join(wrong)}, expected for each view one of {', '.join(ANCHORS)}"
+        )
+    if "fused" in s.views.values() and set(s.views.values()) != {"fused"}:
+        raise SettingError("config key `views` has a view that meets the fused session vector; then all must")
+    if s.session_intents and set(s.session_intents) != set(s.views):
+        raise SettingError(
+            f"session_intents has answers of {', '.join(s.session_intents)}, expected one folder for each of the views "
+            f"{', '.join(s.views)}"
+        )
+    if s.backbone in ("LLM4SBR", "LLMSeqRec", "HierLLMRec", "RAGLLMRec"):
+        raise SettingError(
+            f"backbone: {s.backbone} is no session model; take SRGNN, TAGNN, GCEGNN, DHCN, GRU4Rec or SASRec"
+        )
