@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .even import evened
+
 
 class SoftAttention(nn.Module):
     """A session's nodes weighed by q sigmoid(W1 last + W2 node + c), by their bearing on the last; SRGNN's eq. (6)."""
@@ -18,7 +20,7 @@ class SoftAttention(nn.Module):
 
     def forward(self, graph, node_NH, last_BH):
         """(N,): the weight of each node."""
-        seen_NH = graph.spread(self.of_last(last_BH)) + self.of_node(node_NH)
+        seen_NH = graph.spread(self.of_last(last_BH)) + self.of_node(evened(node_NH))[: len(node_NH)]
         return self.weigh(torch.sigmoid(seen_NH)).squeeze(1).to(node_NH.dtype)
 
 

@@ -10,7 +10,7 @@ Shapes: N nodes of all sessions, M distinct vectors, H hidden, C nodes of a piec
 
 import torch
 
-CELLS = 2**18  # numbers that the gates of a piece have, about
+CELLS = 2**19  # numbers that the gates of a piece have, about
 
 
 class _GatedStep(torch.autograd.Function):

@@ -21,6 +21,7 @@ from torch import nn
 from ...config import settings_from
 from .attention import SoftAttention
 from .base import SessionRecommender, SessionSettings, Views
+from .even import evened
 from .gates import gated_step
 from .graph import SessionGraph
 
@@ -79,17 +80,15 @@ class GatedGraphNetwork(nn.Module):
     def _step(self, graph, vector_MH, place_N):
         """(N, H): the nodes after a step, where before it node n had the vector ``vector_MH[place_N[n]]``."""
         from_before, from_after = self.input_gates.weight.chunk(2, 1)
+        weight_9HH = torch.cat(
+            [from_before @ self.before.weight, from_after @ self.after.weight, self.hidden_gates.weight]
+        )
+        bias_9H = torch.cat(
+            [from_before @ self.before.bias, from_after @ self.after.bias, self.hidden_gates.bias]
+        )
         constant_3H = F.linear(
             torch.cat([self.before_bias, self.after_bias]), self.input_gates.weight, self.input_gates.bias
         )
-        before_M3H = self._sent(vector_MH, self.before, from_before)
-        after_M3H = self._sent(vector_MH, self.after, from_after)
-        held_M3H = self.hidden_gates(vector_MH).to(vector_MH.dtype)
-        return gated_step(
-            graph, place_N, vector_MH, before_M3H, after_M3H, held_M3H, constant_3H.to(vector_MH.dtype)
-        )
-
-    @staticmethod
-    def _sent(vector_MH, linear, gates):
-        """(M, 3 H): what each vector gives to the gates of its neighbours, ``gates`` after ``linear``."""
-        return F.linear(vector_MH, gates @ linear.weight, gates @ linear.bias).to(vector_MH.dtype)
+        given_M9H = F.linear(evened(vector_MH), weight_9HH, bias_9H).to(vector_MH.dtype)
+        given = (part_M3H.contiguous() for part_M3H in given_M9H.chunk(3, 1))
+        return gated_step(graph, place_N, vector_MH, *given, constant_3H.to(vector_MH.dtype))
