@@ -8,6 +8,8 @@ of them gives the global one.
 Shapes: B sessions, L max session length, I items with padding, E item-embedding size, H hidden.
 """
 
+from inspect import signature
+
 import torch
 from torch import nn
 
@@ -55,7 +57,8 @@ class Watched(nn.Module):
             if type(model).__name__ in MASKED_LAST:
                 masked_BL, last_B = with_mask(item_seq_BL, length_B, model.mask_token)
                 return shifted(model(masked_BL), last_B, length_B)
-            model(item_seq_BL, length_B)
+            asked = len(signature(model.forward).parameters)  # some ask for the items alone
+            model(*(item_seq_BL, length_B)[:asked])
         finally:
             del model.gather_indexes  # the class's own again
         if not watched:
