@@ -1,6 +1,6 @@
 """The page of a run's report: what was reached, beside what, how, and how to get it again; Markdown."""
 
-from . import beyond, leaks
+from . import beyond, leaks, legacy
 from .making import files, reproduction, settings, texts, training
 from .markdown import pretty, signed, table
 from .outcomes import CONVENTIONS, ONLY, RANK_COLUMN, baselines, capital, validated, validation_of
@@ -33,6 +33,7 @@ def page(folder, outcomes, tests, manifest, kept):
         by_shortened(rivals),
         by_disturbed(rivals),
         own_vectors(first),
+        legacy.section(rivals),
         beyond.section(rivals),
         texts(first),
         f"## Settings\n\n{settings(outcomes)}",

@@ -22,6 +22,7 @@ class RunSettings:
     window_shift: bool
     window_overlap: int
     use_query_time: bool
+    legacy_mrr: bool
     cold_by: Literal["popularity", "newest"]
     mask_history: bool
     warmup_steps: int
