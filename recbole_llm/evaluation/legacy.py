@@ -44,6 +44,6 @@ def section(outcomes):
                 rows.append([outcome.name, CONVENTIONS[kind].partition(" (")[0], str(k), *cells])
     head = ["model", "history", "k", "MRR@k", "as published", "NDCG@k", "as published"]
     return (
-        "## As LLM4SBR's released code counts\n\nThat code leaves targets that rank from k + 1 to 20 out of the means of "
-        f"MRR@k and NDCG@k, which are then too high.\n\n{table(head, rows)}"
+        "## As LLM4SBR's released code counts\n\nThat code leaves targets that rank from k + 1 to 20 out of the means "
+        f"of MRR@k and NDCG@k, which are then too high.\n\n{table(head, rows)}"
     )
