@@ -2,6 +2,8 @@
 
 ``python -m benchmarks.session_engine [--dataset ml-1m-sessions] [--data_path dataset] [--batch 100] [--size 100]``
 
+Then what LLM4SBR adds to a step of the SRGNN that it wraps.
+
 Same batches, size and learning rate, in the same run, by turns: theirs is RecBole's model and optimiser, ours as
 ``properties/model/SRGNN.yaml`` has it. On a CPU, seconds are those that the process itself took, so that what else runs
 on the machine counts less; each figure is that of the best round.
@@ -15,6 +17,7 @@ from recbole.trainer import Trainer
 
 from benchmarks import _rows
 from benchmarks.engine import stepper
+from recbole_llm.model import MODELS
 from recbole_llm.model.layout import Layout
 from recbole_llm.model.session.graph import SessionGraph
 from recbole_llm.train.build import build, configure
@@ -29,9 +32,9 @@ class Side:
     def __init__(self, options, model, **keys):
         given = {"dataset": options.dataset, "data_path": options.data_path, "show_progress": False}
         given |= {"train_batch_size": options.batch, "MAX_ITEM_LIST_LENGTH": options.length}
+        given |= {"artifact_path": options.artifact_path}
         self.config = configure(model, given | {"learning_rate": 1e-3} | keys)
-        self.ours = model == "SRGNN"
-        if self.ours:
+        if model in MODELS:
             parts, _, self.model = build(self.config)
             trainer = trainer_for(self.config, self.model)
         else:
@@ -47,6 +50,7 @@ class Side:
         self.step = step
 
     def _noted(self, loss):
+        loss = sum(loss) if isinstance(loss, tuple) else loss
         self.losses.append(loss.detach())
         return loss
 
@@ -90,6 +94,7 @@ def main():
     arguments = _rows.parser(__doc__)
     arguments.add_argument("--dataset", default="ml-1m-sessions")
     arguments.add_argument("--data_path", default="dataset")
+    arguments.add_argument("--artifact_path", default="artifacts")
     arguments.add_argument("--batch", type=int, default=100, help="sessions of a batch (default: 100)")
     arguments.add_argument("--size", type=int, default=100, help="H (default: 100)")
     arguments.add_argument("--length", type=int, default=50, help="events of a session at most (default: 50)")
@@ -102,14 +107,17 @@ def main():
     stock = {"train_neg_sample_args": None, "embedding_size": options.size}
     theirs = Side(options, "RecBole-SRGNN", **stock)
     curves = [[side.epoch() for _ in range(options.epochs)] for side in (ours, theirs)]
-    for side in (ours, theirs):
+    wrapper = Side(options, "LLM4SBR", hidden_size=options.size)
+    sides = (ours, theirs, wrapper)
+    for side in sides:
         side.seconds(2)
-    rounds = [[side.seconds(options.batches) for side in (ours, theirs)] for _ in range(ROUNDS)]
-    seconds = [min(side) for side in zip(*rounds, strict=True)]
+    rounds = [[side.seconds(options.batches) for side in sides] for _ in range(ROUNDS)]
+    *seconds, wrapped = [min(side) for side in zip(*rounds, strict=True)]
     graphs = min(graph_seconds(ours, options.batches) for _ in range(ROUNDS))
     rows = [
         _rows.Row("training sessions", *(options.batch / s for s in seconds), 10, "per second"),
         _rows.Row("a step, in times of its graph building", seconds[0] / graphs, None, 20, "times"),
+        _rows.Row("a step of LLM4SBR and of SRGNN (ratio 1.3 at most)", wrapped, seconds[0], None, "s"),
         *(
             _rows.Row(f"mean loss of epoch {number}", *losses, None, "nats")
             for number, losses in enumerate(zip(*curves, strict=True), 1)
