@@ -125,7 +125,8 @@ def warning(found):
         if found.in_training
         else f"{found.own_later:,} of {found.timed:,} test targets have a later event of their user in training"
     )
-    return f"{what}; a split in order of time (eval_args' order: TO) has neither"
+    cure = "a split in order of time (eval_args' order: TO), or of whole sessions (split_column: clean), has neither"
+    return f"{what}; {cure}"
 
 
 def _of(part, whole):

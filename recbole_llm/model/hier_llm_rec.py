@@ -40,6 +40,7 @@ class Settings:
     pool_item: Literal["mean", "last", "cls", "item_token"]
     whiten: Literal["none", "pca", "relaxed", "full"]
     whiten_dim: int
+    table_spread: float
     input_dropout: float
     rec_llm: Literal["transformer", "sasrec", "decoder", "t5_encoder", "none"]
     rec_llm_path: str | None
@@ -70,7 +71,7 @@ RANGES = {
     "whiten_dim lora_rank hidden_size n_layers n_heads inner_multiplier n_negatives": COUNT,
     "input_dropout lora_dropout dropout attention_dropout": RATE,
     "gbce_calibration": SHARE,
-    "temperature lora_alpha": POSITIVE,
+    "temperature lora_alpha table_spread": POSITIVE,
     "llm_learning_rate nce_thres": NOT_NEGATIVE,
 }
 

@@ -27,14 +27,20 @@ class ItemVectors(nn.Module):
     """Vectors that were made before, whitened; a learned vector for an item without text, zeros for padding.
 
     Several fields stand side by side.
+
+    Parameters
+    ----------
+    spread : float or None
+        Of a table that learns: the standard deviation of its numbers at the start. The smaller it is, the sooner they
+        leave the text; no score depends on it, for vectors are normalised before they are used. None: nothing learns.
     """
 
-    def __init__(self, aligned, *, whiten, size, learns=False):
+    def __init__(self, aligned, *, whiten, size, spread=None):
         super().__init__()
         views = [FieldViews.of(field, WHITENING_POWERS[whiten], size) for field in aligned]
         table_IW = torch.cat([view.tables[0] for view in views], 1)
-        if learns:
-            self.table_IW = nn.Parameter(table_IW)
+        if spread is not None:
+            self.table_IW = nn.Parameter(table_IW * spread)
         else:  # made again from the artifact, so not in the checkpoint
             self.register_buffer("table_IW", table_IW, persistent=False)
         present_I1 = torch.stack([view.present_I for view in views], 1).any(1, keepdim=True)
@@ -138,8 +144,8 @@ def item_llm(settings, dataset, text_encoder, revision=None, max_tokens=64):
     """The item LLM that ``settings`` of HierLLMRec ask for, on the texts or text vectors of ``dataset``."""
     s = settings
     if s.item_llm_mode in ("frozen", "table"):
-        vectors, learns = dataset.text_vectors.values(), s.item_llm_mode == "table"
-        return ItemVectors(vectors, whiten=s.whiten, size=s.whiten_dim, learns=learns)
+        spread = s.table_spread if s.item_llm_mode == "table" else None
+        return ItemVectors(dataset.text_vectors.values(), whiten=s.whiten, size=s.whiten_dim, spread=spread)
     lora = None
     if s.item_llm_mode == "lora":
         lora = adapters.Lora(s.lora_rank, s.lora_alpha, s.lora_dropout)
