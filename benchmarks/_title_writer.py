@@ -12,23 +12,24 @@ import torch
 
 BEAMS = 10
 LONGEST = 32  # tokens of a title
-MAX_PROMPT = 512  # tokens of a history
+MAX_PROMPT = 2048  # tokens of a history
 ALIKE = 0.8  # of two titles, by difflib's ratio
 
 
 class TitleWriter:
-    """A T5 with its tokenizer and the titles of the items, by item id (padding first)."""
+    """A T5 with its tokenizer, the titles of the items and what is told of them, by item id (padding first)."""
 
-    def __init__(self, model, tokenizer, titles, max_items=20):
-        self.model, self.tokenizer, self.titles, self.max_items = model, tokenizer, titles, max_items
+    def __init__(self, model, tokenizer, titles, told, max_items=50):
+        self.model, self.tokenizer, self.max_items = model, tokenizer, max_items
+        self.titles, self.told = titles, told
         self.item_of = {title: item for item, title in reversed(list(enumerate(titles))) if title}
 
     def prompt(self, history):
         """The text of a history, a list of item ids, its newest ``max_items`` alone."""
-        return "watched: " + " ; ".join(self.titles[item] for item in history[-self.max_items :])
+        return "watched: " + " ; ".join(self.told[item] for item in history[-self.max_items :])
 
     def fit(self, histories, targets, steps, batch_size=16, learning_rate=1e-3, seed=0):
-        """Train on so many batches of (history, next item); returns the mean loss of the last tenth of them."""
+        """Train on so many batches of (history, next item), one or more; returns the mean loss of the last tenth."""
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=learning_rate)
         order, losses = torch.Generator().manual_seed(seed), []
         self.model.train()
@@ -45,17 +46,26 @@ class TitleWriter:
         return sum(losses[-(steps // 10 or 1) :]) / (steps // 10 or 1)
 
     @torch.no_grad()
-    def recommend(self, histories):
-        """For each history up to ``BEAMS`` item ids, the likeliest first, and how many tokens were written in all."""
+    def recommend(self, histories, length=None):
+        """For each history up to ``BEAMS`` item ids, the likeliest first, and how many tokens were written in all.
+
+        With ``length`` each title has so many tokens, whatever a writer who has learnt too little would do.
+        """
         self.model.eval()
         read = self._tokens([self.prompt(history) for history in histories], MAX_PROMPT)
+        limits = {"min_new_tokens": length, "max_new_tokens": length or LONGEST}
         written = self.model.generate(
-            **read, num_beams=BEAMS, num_return_sequences=BEAMS, max_new_tokens=LONGEST, early_stopping=True
+            **read, num_beams=BEAMS, num_return_sequences=BEAMS, early_stopping=True, **limits
         )
         texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
         lists = [texts[first : first + BEAMS] for first in range(0, len(texts), BEAMS)]
         tokens = int((written != self.tokenizer.pad_token_id).sum())
         return [self.items(each) for each in lists], tokens
+
+    def title_length(self):
+        """The mean number of tokens of a title, its end included."""
+        tokens = self.tokenizer([title for title in self.titles if title])["input_ids"]
+        return round(sum(map(len, tokens)) / len(tokens))
 
     def items(self, texts):
         """The items that some texts name, each once."""

@@ -247,7 +247,8 @@ def test_switches_may_be_chosen_by_name_or_kind(shop):
     with pytest.raises(SettingError, match="no switch is called gcbe; there are parts, "):
         ablation.plan_from(given | {"switches": "gcbe"})
     with pytest.raises(
-        SettingError, match="SASRec has no switches in properties/ablation; those of HierLLMRec, LLM4SBR, LLMSeqRec"
+        SettingError,
+        match="SASRec has no switches in properties/ablation; those of HierLLMRec, LLM4SBR, LLMSeqRec",
     ):
         ablation.plan_from(given | {"model": "SASRec"})
 
