@@ -35,9 +35,10 @@ def training(outcomes):
         ]
         for entry in few
     ]
+    remarks = [f"{outcome.name}: {remark}." for outcome in outcomes for remark in outcome.remarks]
     return (
         f"{table(head, rows)}\n\nEpochs count from 0. Training time is without validation and test; peak memory is "
-        "that of the process up to the model's test.\n\n"
+        f"that of the process up to the model's test. {' '.join(remarks)}\n\n"
         f"<details><summary>Some epochs of {first.name}</summary>\n\n"
         f"{table(['epoch', 'training loss', f'validation {metric}'], epochs)}\n\n</details>"
     )

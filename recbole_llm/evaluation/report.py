@@ -70,6 +70,7 @@ def metrics_of(outcomes, tests):
             "beyond_accuracy": outcome.beyond,
             "shortened": {k: _both_ways(ranks) for k, ranks in outcome.shortened.items()},
             "disturbed": {k: _both_ways(ranks) for k, ranks in outcome.disturbed.items()},
+            "remarks": list(outcome.remarks),
             "leaks": asdict(outcome.leaks) if outcome.leaks else None,
         }
         for outcome in outcomes

@@ -158,6 +158,13 @@ class RAGLLMRec(HierLLMRec):
         scores = self.full_sort_predict(interaction)
         return scores.gather(1, interaction[self.ITEM_ID][:, None]).squeeze(1)
 
+    def remarks(self):
+        """What a report says of the bank."""
+        bank = self._kept.get("bank")
+        if bank is None:
+            return ()
+        return (f"it ranked with a bank of {len(bank):,} situations, built from the weights that ranked",)
+
     # ------------------------------------------------------------------ retrieval
 
     @torch.no_grad()

@@ -34,6 +34,7 @@ class Outcome:
     beyond: dict = field(default_factory=dict)  # evaluation.beyond's measures, where there are ranks
     shortened: dict = field(default_factory=dict)  # history length -> DataFrame of ranks
     disturbed: dict = field(default_factory=dict)  # share of random items -> DataFrame of ranks
+    remarks: tuple = ()  # sentences that a model has on itself
     leaks: object = None  # evaluation.leaks.Leaks, or None where nothing is known
     peak_memory_gib: float = 0.0
 
@@ -61,6 +62,7 @@ def test(trainer, test_data, config, screen, texts):
         beyond=_beyond(evaluation.ranks, config, dataset, counts) if evaluation.ranks else {},
         shortened=_told_otherwise(trainer, test_data, counts, "shortened", config["shorten_histories"]),
         disturbed=_told_otherwise(trainer, test_data, counts, "disturbed", config["disturb_histories"]),
+        remarks=tuple(getattr(trainer.model, "remarks", tuple)()),
         leaks=leaks,
         **costs(trainer),
     )

@@ -77,6 +77,7 @@ def outcome(name="LLMSeqRec", rank=1, **changes):
         "beyond": {"coverage": 0.5, "gini": 0.25},
         "shortened": {},
         "disturbed": {},
+        "remarks": ("its memory is short",),
         "leaks": Leaks(N, 0, N, 0, 0.2),
         "texts": {},
         "peak_memory_gib": 1.25,

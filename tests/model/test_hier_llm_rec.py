@@ -14,6 +14,7 @@ from recbole_llm.model import losses
 from recbole_llm.model.base import Beside
 from recbole_llm.model.layout import Layout
 from recbole_llm.model.rec_llm import Pooling
+from recbole_llm.text.plain import clean
 from recbole_llm.train.build import build, configure, known_to
 from recbole_llm.train.trainer import trainer_for
 
@@ -204,6 +205,26 @@ def test_every_item_has_the_vector_of_its_own_text_after_filtering_and_renumberi
     encoder = make_encoder(max_tokens=64, compute_dtype="bfloat16")
     expected = encoder.encode(dataset.item_texts[1:])
     assert np.abs(vectors[1:] - expected).max() < 0.02 and not vectors[0].any()
+
+
+def test_every_film_of_ml_1m_has_its_own_title_whatever_gaps_its_ids_have(shared_data):
+    from recbole_llm.data.texts import attach_item_texts
+    from recbole_llm.train.build import training_part
+
+    given = {"model": "HierLLMRec", "dataset": "ml-1m", "data_path": str(shared_data / "atomic")}
+    config = configure("HierLLMRec", given | {"text_fields": ["title"], "show_progress": False})
+    dataset = training_part(config)
+    attach_item_texts(config, dataset)
+    path = shared_data / "atomic" / "ml-1m" / "ml-1m.item"
+    head, *lines = (line.split("\t") for line in path.read_text().splitlines())
+    title = [column.partition(":")[0] for column in head].index("movie_title")
+    title_of = {cells[0]: cells[title] for cells in lines}
+    tokens = dataset.field2id_token["item_id"][1:]
+    assert len(tokens) == 3706 and int(max(tokens, key=int)) == 3952
+    for token, text in zip(tokens, dataset.item_texts[1:], strict=True):
+        title = clean(title_of[token])
+        letters = (sorted(filter(str.isalnum, each)) for each in (title, text.removeprefix("Title: ")))
+        assert len(set(map(tuple, letters))) == 1, f"{title} became {text}"
 
 
 def test_an_encoder_that_is_not_at_hand_gives_way_to_the_fallback(folder, tmp_path, caplog):

@@ -167,6 +167,14 @@ def test_the_bank_of_training_is_renewed_as_often_as_asked_and_that_of_ranking_a
     assert built == [0, 0, 2, 2]
 
 
+def test_a_report_says_what_the_bank_was(folder):
+    model = rag(folder, "memory", bank_size=50).model.eval()
+    assert model.remarks() == ()
+    model.full_sort_predict(a_batch(rag(folder, "memory")))
+    (said,) = model.remarks()
+    assert said == "it ranked with a bank of 50 situations, built from the weights that ranked"
+
+
 def test_a_copy_of_the_model_shares_the_training_rows(folder):
     model = rag(folder, "memory").model
     assert copy.deepcopy(model).rows is model.rows
