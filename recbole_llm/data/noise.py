@@ -50,9 +50,8 @@ class Noise:
         dropped_B = (length_B + count_B - max_length).clamp(min=0)
         order_BL = order_BM.gather(1, dropped_B[:, None] + position_L)
         is_foreign_BL = order_BL >= max_length
-        before_BM = ((order_BM < max_length).cumsum(1) - 1).clamp(
-            min=0
-        )  # the event that a foreign one follows
+        # the event that a foreign one follows, or the first
+        before_BM = ((order_BM < max_length).cumsum(1) - 1).clamp(min=0)
         source_BL = before_BM.gather(1, dropped_B[:, None] + position_L)
         new_length_B = (length_B + count_B).clamp(max=max_length)
         inside_BL = position_L < new_length_B[:, None]

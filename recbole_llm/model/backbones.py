@@ -14,8 +14,7 @@ import torch
 from torch import nn
 
 from ..errors import SettingError
-from . import losses
-from .session.base import SessionRecommender, Views
+from .session.base import ProductScore, SessionRecommender, Views
 
 MASKED_LAST = ("BERT4Rec",)  # read a mask behind the session, whose place then tells what comes next
 
@@ -25,7 +24,7 @@ def backbone(model):
     return model if isinstance(model, SessionRecommender) else Watched(model)
 
 
-class Watched(nn.Module):
+class Watched(ProductScore, nn.Module):
     """A sequential model of RecBole's with the methods of a ``SessionRecommender`` that a wrapper asks for."""
 
     def __init__(self, model):
@@ -78,17 +77,9 @@ class Watched(nn.Module):
         global_BE = (event_BLE * weight_BL1 * inside_BL[..., None]).sum(1)
         return Views(layout, None, item_IH, None, local_BE, global_BE)
 
-    def scores(self, session_BH, views):
-        """(B, I): the score of every item after each session."""
-        return session_BH @ views.item_IH.t()
-
-    def score_of(self, session_BH, views, item_B):
-        """(B,): the score of one item after each session."""
-        return (session_BH * views.item_IH[item_B]).sum(1)
-
-    def session_loss(self, session_BH, views, target_B):
-        """Mean cross-entropy of what came after each session among all items."""
-        return losses.full_softmax(session_BH, views.item_IH, target_B)
+    def session(self, views):
+        """(B, E): the mean of both views; the model's own vector is not watched."""
+        return (views.global_BH + views.local_BH) / 2
 
 
 def with_mask(item_seq_BL, length_B, mask_token):

@@ -96,6 +96,15 @@ class SASRecEncoder(nn.Module):
         return read(self.trm_encoder, input_TH, layout)
 
 
+def start_small(modules):
+    """Small normal weights for linear layers and embeddings, as in BERT; biases start at zero."""
+    for module in modules:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            module.weight.data.normal_(std=0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            module.bias.data.zero_()
+
+
 def read(trm_encoder, x_TH, layout):
     """(T, H): what RecBole's ``TransformerEncoder`` makes of packed histories, of the events that the layout asks for.
 

@@ -42,6 +42,11 @@ class Layout:
         return cls(place_T, position_T, last_B, len(length_B), longest, parts, asked_T)
 
     @property
+    def row_T(self):
+        """The history of each event, by its row in the batch."""
+        return self.place_T // self.length
+
+    @property
     def length_B(self):
         """How many events each history has."""
         return self.position_T[self.last_B] + 1

@@ -114,7 +114,7 @@ class LLM4SBR(SessionRecommender):
         """By view, the projected answers t_v (B, H) and whether there is one (B,), eqs. (1)-(7)."""
         if self.intents is None:
             return {}
-        item_T, session_T = layout.pack(item_seq_BL), layout.place_T // layout.length
+        item_T, session_T = layout.pack(item_seq_BL), layout.row_T
         found = {}
         for view, (answer_BD, known_B) in self.intents(item_T, session_T, layout.last_B, end_B).items():
             answer_BD, known_B = self._controlled(answer_BD, known_B)
@@ -139,12 +139,7 @@ class LLM4SBR(SessionRecommender):
             case "local":
                 return views.local_BH
             case "fused":
-                return self.join_of_backbone(views)
-
-    def join_of_backbone(self, views):
-        """(B, H): the backbone's own session vector; the mean of both views where it was watched alone."""
-        own = getattr(self.backbone, "session", None)
-        return own(views) if own else (views.global_BH + views.local_BH) / 2
+                return self.backbone.session(views)
 
     def fused(self, views, texts):
         """(B, H): the gated views of the session joined, eqs. (10)-(12)."""

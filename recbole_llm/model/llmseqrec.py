@@ -32,7 +32,7 @@ from ..errors import SettingError
 from . import losses
 from .attention import TIME_BUCKETS, time_bucket
 from .base import VectorRecommender
-from .encoders import LiGREncoder, SASRecEncoder
+from .encoders import LiGREncoder, SASRecEncoder, start_small
 from .fusion import FusedItems
 from .neighbours import Neighbours
 from .ranges import COUNT, NOT_NEGATIVE, POSITIVE, RATE, SHARE, check_ranges
@@ -113,21 +113,13 @@ class LLMSeqRec(VectorRecommender):
         if s.fusion != "id_only":
             self.text_fingerprints = dict(dataset.text_fingerprints)
         self.epoch = 0  # set by the trainer; ramps `lambda_feat` in
-        self._start_weights()
+        start_small([*self.sequence.modules(), *([self.gap] if self.gap is not None else [])])
         self.table.start()
 
     @staticmethod
     def reads_text(config):
         """Whether this configuration needs text vectors."""
         return config["fusion"] != "id_only"
-
-    def _start_weights(self):
-        """Small normal weights for what reads the histories, as in BERT."""
-        for module in [*self.sequence.modules(), *([self.gap] if self.gap is not None else [])]:
-            if isinstance(module, nn.Linear | nn.Embedding):
-                module.weight.data.normal_(std=0.02)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                module.bias.data.zero_()
 
     # ------------------------------------------------------------------ items
 

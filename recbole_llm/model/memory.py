@@ -86,5 +86,5 @@ def next_places(layout, user_B, end_B):
     """(T,) each: user and place of what comes after each event that the layout asks for."""
     if layout.asked_T is not None:  # the last events, row by row
         return user_B, end_B
-    row_T = layout.place_T // layout.length
+    row_T = layout.row_T
     return user_B[row_T], end_B[row_T] - layout.length_B[row_T] + layout.position_T + 1

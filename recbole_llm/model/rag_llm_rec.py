@@ -30,7 +30,7 @@ from .rag_fusion import CrossAttention, Gated, MemoryFusion, interpolated
 from .ranges import COUNT, POSITIVE, SHARE, check_ranges
 from .retrieval import UNLIKE, HiddenItems, HiddenRange, index_over, seen
 
-OF_ITEMS, OF_SITUATIONS = ("gated", "cross_attn", "prepend"), ("memory", "knn_interp")
+OF_ITEMS = ("gated", "cross_attn", "prepend")
 
 
 @dataclass(frozen=True)
@@ -183,9 +183,8 @@ class RAGLLMRec(HierLLMRec):
                 last = s.query_items if s.rag_query == "mean_items" else 1
                 query_TW, table_IW = _mean_of_last(history_TL, item_IW, last), item_IW
         if "index" not in self._kept:  # of this batch in training, of this evaluation otherwise
-            exact_up_to = (
-                len(table_IW) if self.training else s.exact_up_to
-            )  # what learns is not worth an index
+            # a table that learns is another one at the next batch, and not worth more than a look at all of it
+            exact_up_to = len(table_IW) if self.training else s.exact_up_to
             self._kept["index"] = self._index(table_IW, s.rag_similarity, exact_up_to)
         like_TK, item_TK = self._kept["index"].nearest(query_TW, s.rag_top_k, HiddenItems(hidden_TL))
         return item_TK, like_TK > UNLIKE

@@ -16,7 +16,7 @@ from torch import nn
 from ..llm import lora as adapters
 from ..llm.load import load
 from ..text.location import locate
-from .encoders import LiGREncoder, SASRecEncoder
+from .encoders import LiGREncoder, SASRecEncoder, start_small
 
 REACH = 15.0  # of the logits of attention pooling: their exponentials can then be summed along a history as they are
 CAUSAL = ("transformer", "sasrec", "decoder")  # an event's vector depends on it and on what came before it
@@ -49,11 +49,7 @@ class Transformer(nn.Module):
         self.encoder = (LiGREncoder if kind == "transformer" else SASRecEncoder)(scratch, max_length)
         self.width = s.hidden_size
         self.input_norm = math.sqrt(s.hidden_size)  # numbers of size 1, as behind a layer norm
-        for module in self.encoder.modules():  # small normal weights, as in BERT
-            if isinstance(module, nn.Linear | nn.Embedding):
-                module.weight.data.normal_(std=0.02)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                module.bias.data.zero_()
+        start_small(self.encoder.modules())
 
     def forward(self, input_TH, layout):
         """(T, H), of the events that the layout asks for."""
@@ -73,15 +69,14 @@ class PretrainedLLM(nn.Module):
         Keep the architecture alone and start from random weights.
     """
 
-    def __init__(self, name, *, mode, untrained=False, lora=None, revision=None):
+    def __init__(self, name, *, mode, untrained=False, lora=None):
         super().__init__()
-        self.llm = load(locate(name, revision, weights=not untrained), "encoder", untrained=untrained)
+        self.llm = load(locate(name, weights=not untrained), "encoder", untrained=untrained)
         self.width = self.llm.config.hidden_size
         words = self.llm.get_input_embeddings().weight
         self.input_norm = float(words.detach().float().norm(dim=1).mean())
-        self.llm.set_input_embeddings(
-            nn.Embedding(1, self.width)
-        )  # never read; the words would be dead weight
+        # never read: the words would be dead weight
+        self.llm.set_input_embeddings(nn.Embedding(1, self.width))
         self.llm.requires_grad_(mode == "full")
         self.llm.get_input_embeddings().requires_grad_(False)
         if mode == "lora":

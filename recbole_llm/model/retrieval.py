@@ -123,7 +123,7 @@ def index_over(table_MW, similarity, exact_up_to, n_lists, n_probes):
 
 def seen(item_seq_BL, layout):
     """(T, L): for each event that the layout asks for the items of its history, itself included, zeros behind them."""
-    row_T, position_T = layout.place_T // layout.length, layout.position_T
+    row_T, position_T = layout.row_T, layout.position_T
     if layout.asked_T is not None:
         row_T, position_T = row_T[layout.asked_T], position_T[layout.asked_T]
     position_L = torch.arange(layout.length, device=item_seq_BL.device)

@@ -50,6 +50,6 @@ class LLMInfer(Untrained):
 
     def encode(self, item_seq_BL, layout, beside):
         """(B, D): the sum of the views' answers, each of length 1; zeros where there is none."""
-        item_T, session_T = layout.pack(item_seq_BL), layout.place_T // layout.length
+        item_T, session_T = layout.pack(item_seq_BL), layout.row_T
         answers = self.intents(item_T, session_T, layout.last_B, beside.end_B).values()
         return sum(F.normalize(answer_BD, dim=1) * known_B[:, None] for answer_BD, known_B in answers)

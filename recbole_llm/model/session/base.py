@@ -52,7 +52,23 @@ class Views:
         return F.embedding(self.graph.node_T, self.node_NH)
 
 
-class SessionRecommender(VectorRecommender):
+class ProductScore:
+    """Scores of a session vector that are its product with the items of the views."""
+
+    def scores(self, session_BH, views):
+        """(B, I): the score of every item after each session."""
+        return session_BH @ views.item_IH.t()
+
+    def score_of(self, session_BH, views, item_B):
+        """(B,): the score of one item after each session."""
+        return (session_BH * F.embedding(item_B, views.item_IH)).sum(1)
+
+    def session_loss(self, session_BH, views, target_B):
+        """Mean cross-entropy of what came after each session among all items."""
+        return losses.full_softmax(session_BH, views.item_IH, target_B)
+
+
+class SessionRecommender(ProductScore, VectorRecommender):
     """A session model whose score is a session vector times an item table.
 
     A subclass gives ``views`` and ``session``; ``items`` where its table is more than embeddings; ``scores``,
@@ -76,18 +92,6 @@ class SessionRecommender(VectorRecommender):
     @abstractmethod
     def session(self, views):
         """(B, H): the vector that scores what comes after each session."""
-
-    def scores(self, session_BH, views):
-        """(B, I): the score of every item after each session."""
-        return session_BH @ views.item_IH.t()
-
-    def score_of(self, session_BH, views, item_B):
-        """(B,): the score of one item after each session."""
-        return (session_BH * F.embedding(item_B, views.item_IH)).sum(1)
-
-    def session_loss(self, session_BH, views, target_B):
-        """Mean cross-entropy of what came after each session among all items."""
-        return losses.full_softmax(session_BH, views.item_IH, target_B)
 
     # ------------------------------------------------------------------ what the base asks for
 

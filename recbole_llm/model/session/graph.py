@@ -36,7 +36,7 @@ class SessionGraph:
     @classmethod
     def of(cls, item_seq_BL, layout):
         """The graphs of sessions that stand as ``layout`` says (``layout.Layout``) in ``item_seq_BL``."""
-        item_T, session_T = layout.pack(item_seq_BL), layout.place_T // layout.length
+        item_T, session_T = layout.pack(item_seq_BL), layout.row_T
         n_ids = int(item_T.max()) + 1
         key_N, node_T = torch.unique(session_T * n_ids + item_T, return_inverse=True)
         session_N = key_N // n_ids

@@ -49,9 +49,13 @@ class SRGNN(SessionRecommender):
         graph = SessionGraph.of(item_seq_BL, layout)
         node_NH = self.graph_network(graph, item_IH)
         local_BH = F.embedding(graph.last_B, node_NH)
-        weight_N = self.attention(graph, node_NH, local_BH) * graph.count_N
+        weight_N = self.weights(graph, self.attention(graph, node_NH, local_BH))
         global_BH = graph.sums(node_NH * weight_N[:, None])
         return Views(layout, graph, item_IH, node_NH, local_BH, global_BH)
+
+    def weights(self, graph, score_N):
+        """(N,): how much each node counts for the long-term view: by its score, as often as it occurs."""
+        return score_N * graph.count_N
 
     def session(self, views):
         """(B, H): both views joined, eq. (7)."""

@@ -19,8 +19,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ...errors import SettingError
-from .base import Views
-from .graph import SessionGraph, softmax
+from .graph import softmax
 from .srgnn import SRGNN, Settings  # noqa: F401 - its keys are SRGNN's
 
 CELLS = 2**20  # numbers (nodes times items) held at a time, and some copies of them
@@ -39,15 +38,9 @@ class TAGNN(SRGNN):
         self.target = nn.Linear(self.settings.hidden_size, self.settings.hidden_size, bias=False)
         self.start_weights()
 
-    def views(self, item_seq_BL, layout, item_IH):
-        """The last node's vector, and the mean of all nodes weighed by their bearing on it."""
-        graph = SessionGraph.of(item_seq_BL, layout)
-        node_NH = self.graph_network(graph, item_IH)
-        local_BH = F.embedding(graph.last_B, node_NH)
-        score_N = self.attention(graph, node_NH, local_BH)
-        share_N = softmax(score_N, graph.session_N, len(local_BH), graph.count_N)
-        global_BH = graph.sums(node_NH * share_N[:, None])
-        return Views(layout, graph, item_IH, node_NH, local_BH, global_BH)
+    def weights(self, graph, score_N):
+        """(N,): how much each node counts for the long-term view: its share of its session's."""
+        return softmax(score_N, graph.session_N, len(graph.last_B), graph.count_N)
 
     def scores(self, session_BH, views):
         """(B, I): the score of every item after each session."""
