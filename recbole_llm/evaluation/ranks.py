@@ -103,13 +103,19 @@ class RankTable:
         )
 
 
+GAINS = {  # of a target by its rank from 1; with one target a row these are the metrics
+    "recall": np.ones_like,
+    "ndcg": lambda rank: 1 / np.log2(rank + 1),
+    "mrr": lambda rank: 1 / rank,
+}
+
+
+def gain(rank, metric):
+    """What each target counts for in a metric such as ``ndcg@10``, whose mean over the targets is the metric."""
+    rank, (name, k) = np.asarray(rank, float), metric.split("@")
+    return np.where(rank <= int(k), GAINS[name](rank), 0.0)
+
+
 def metrics_from(ranks, topk):
-    """Recall@k, NDCG@k and MRR@k of an array of ranks with one target a row, as a dict of floats; for checks."""
-    ranks = np.asarray(ranks, float)
-    found = {}
-    for k in topk:
-        hit = ranks <= k
-        found[f"recall@{k}"] = hit.mean()
-        found[f"ndcg@{k}"] = np.where(hit, 1 / np.log2(ranks + 1), 0).mean()
-        found[f"mrr@{k}"] = np.where(hit, 1 / ranks, 0).mean()
-    return found
+    """Recall@k, NDCG@k and MRR@k of an array of ranks with one target a row, as a dict of floats."""
+    return {metric: gain(ranks, metric).mean() for k in topk for metric in (f"{name}@{k}" for name in GAINS)}

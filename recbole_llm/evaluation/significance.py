@@ -21,6 +21,7 @@ import numpy as np
 from scipy import stats
 
 from ..errors import DataError
+from .ranks import gain
 
 RESAMPLES, SEED = 10_000, 0
 CELLS = 4_000_000  # numbers held at once
@@ -55,15 +56,14 @@ class Difference:
     users: int
 
 
-def ndcg_of_users(ranks, column="rank_masked", k=10):
-    """NDCG@k of each user of a frame of ranks (see ``ranks.COLUMNS``) as a Series; the mean of a user's targets."""
-    rank = ranks[column].to_numpy(float)
-    gain = np.where(rank <= k, 1 / np.log2(rank + 1), 0.0)
-    return ranks[["user"]].assign(gain=gain).groupby("user")["gain"].mean()
+def metric_of_users(ranks, metric="ndcg@10", column="rank_masked"):
+    """A metric of each user of a frame of ranks (see ``ranks.COLUMNS``) as a Series; the mean of a user's targets."""
+    found = gain(ranks[column], metric)
+    return ranks[["user"]].assign(gain=found).groupby("user")["gain"].mean()
 
 
-def compare(ours, theirs, column="rank_masked", k=10):
-    """The ``Difference`` in NDCG@k between two frames of ranks.
+def compare(ours, theirs, column="rank_masked", metric="ndcg@10"):
+    """The ``Difference`` in a metric between two frames of ranks.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def compare(ours, theirs, column="rank_masked", k=10):
             f"{len(ours):,} targets and {len(theirs):,} have {common:,} in common, expected the same ones: "
             "evaluate both models on the same test part"
         )
-    ours_U, theirs_U = ndcg_of_users(ours, column, k), ndcg_of_users(theirs, column, k)
+    ours_U, theirs_U = (metric_of_users(frame, metric, column) for frame in (ours, theirs))
     return paired_difference(ours_U.to_numpy(), theirs_U.loc[ours_U.index].to_numpy())
 
 

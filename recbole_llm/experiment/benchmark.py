@@ -5,13 +5,18 @@
 Run again after it was stopped, the same command goes on where it was. The first trial of a search is the model's
 defaults; the others are drawn from ``properties/sweep/<name>.yaml``. ``--trials=LLMSeqRec:1,SASRec-strong:4`` gives
 each model its own number. The test part is read by the tuned models alone.
+
+``--models=SRGNN,LLM4SBR-SRGNN``: a wrapper is named with what it wraps, and compared with that. The page shows the
+``metrics`` that are asked for; differences are of ``--compare=ndcg@10``.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..config import literal
 from ..errors import SettingError
+from ..evaluation.ranks import GAINS
 from ..model import get_model
 from ..train.build import alike, configure, known_to
 from ..train.run import VALIDATION, embed
@@ -42,7 +47,9 @@ class Plan:
     trials : dict of str to int
         Of each entry's search on each data set, its defaults among them; 1 where an entry's space is empty.
     ours : str
-        The entry that the others are compared with.
+        The entry that the others are compared with, where no wrapper stands beside what it wraps.
+    metrics : tuple of str
+        Those of the page, e.g. ``ndcg@10``, the ``compared`` one first.
     shared : dict
         Settings of every training whose model knows them, as a command line gives them.
     """
@@ -52,7 +59,20 @@ class Plan:
     seeds: tuple
     trials: dict
     ours: str
+    metrics: tuple
     shared: dict
+
+    @property
+    def compared(self):
+        """The metric that differences are of."""
+        return self.metrics[0]
+
+    @property
+    def pairs(self):
+        """(ours, theirs) of each difference: a wrapper and what it wraps; where there is none, ours and each other."""
+        names = [one.name for one in self.entries]
+        wrapped = tuple((one.name, one.over) for one in self.entries if one.over in names)
+        return wrapped or tuple((self.ours, name) for name in names if name != self.ours)
 
 
 def plan_from(given):
@@ -73,12 +93,13 @@ def plan_from(given):
         names = (*names, STRONG)
     if ours not in names:
         raise SettingError(f"ours is {ours}, expected one of the models, {', '.join(names)}")
+    metrics = _metrics(given, given.pop("compare", None))
     if "seed" in given:
         raise SettingError("seed is that of one training; a benchmark takes --seeds")
     entries = tuple(entry(name) for name in names)
     for one in entries:
         get_model(one.model)
-    return Plan(entries, datasets, seeds, _trials_of(entries, trials), ours, given)
+    return Plan(entries, datasets, seeds, _trials_of(entries, trials), ours, metrics, given)
 
 
 def _trials_of(entries, text):
@@ -97,6 +118,19 @@ def _trials_of(entries, text):
     if min(numbers.values(), default=1) < 1:
         raise SettingError(f"trials is {text}, expected 1 or more; 1 tests the defaults")
     return {one.name: numbers.get(one.name, 1) for one in entries}
+
+
+def _metrics(shared, compared):
+    """The metrics of a page: those of the trainings that ranks tell, the compared one before the others."""
+    names, topk = (literal(shared.get(key, PROTOCOL[key])) for key in ("metrics", "topk"))
+    names, topk = ([found] if isinstance(found, str | int) else found for found in (names, topk))
+    asked = [f"{name.lower()}@{k}" for name in names for k in topk if name.lower() in GAINS]
+    if not asked:  # others are not told from ranks
+        asked = [f"{name}@{k}" for name in ("ndcg", "recall") for k in topk]
+    first = compared.lower() if compared else "ndcg@10" if "ndcg@10" in asked else asked[0]
+    if first not in asked:
+        raise SettingError(f"compare is {compared}, expected one of the metrics, {', '.join(asked)}")
+    return (first, *(metric for metric in asked if metric != first))
 
 
 def _yes(text, key):
@@ -135,7 +169,7 @@ def run(plan, home, workers=2, ray_address=None):
             tuned = settings | chosen
             finals += [study.Cell(f"{data}/{one.name}/seed-{n}", tuned | {"seed": n}) for n in plan.seeds]
     study.complete(finals, home, workers, ray_address)
-    found = results.collect(home, plan.datasets, [one.name for one in plan.entries], plan.seeds)
+    found = results.collect(home, plan)
     return page.write(home, found, plan)
 
 

@@ -15,40 +15,41 @@ from ..evaluation.outcomes import CONVENTIONS, capital
 from ..evaluation.slices import MASKED, item_slices, sliced
 from . import pictures
 from .html import as_html
-from .results import METRICS, differences, spread
+from .results import differences, spread
 
 PROTOCOL = (
     "Every item is ranked, none is sampled. Where the history is masked, what a user had before the target is left out "
     "of the ranking; where it is not, it competes with the target. Half of the items that tie with the target come "
     "before it. The differences are paired user by user: a 95 % bootstrap interval, the p of a sign-flip permutation "
     "test, and that p corrected for all differences of the table (Holm; false discovery rate); d is the mean "
-    "difference in standard deviations over users."
+    "difference in standard deviations over users. Of a user with several targets the mean is taken."
 )
+WIDE = 2  # metrics whose two conventions stand in one table
 
 
 def write(home, findings, plan):
     """Write ``benchmark.html``, ``.md``, ``.csv`` and ``.json`` into ``home``; returns the path of the first."""
     rows = numbers(findings)
     apart = {
-        (dataset, kind): differences(of_dataset(findings, dataset), plan.ours, kind)
+        (dataset, kind): differences(of_dataset(findings, dataset), plan.pairs, kind)
         for dataset in plan.datasets
         for kind in CONVENTIONS
     }
     parts = [f"# {' and '.join(plan.datasets)}: {len(plan.entries)} models", protocol(plan)]
-    drawn = {}
+    drawn, ours = {}, {first for first, _ in plan.pairs}
     for dataset in plan.datasets:
         here = of_dataset(findings, dataset)
-        parts += [f"## {dataset}", results(here), said_of(here), faults(here)]
+        parts += [f"## {dataset}", results(here, plan.metrics), said_of(here), faults(here)]
         for kind, convention in CONVENTIONS.items():
-            parts.append(against(apart[dataset, kind], plan.ours, convention))
+            parts.append(against(apart[dataset, kind], plan.compared, convention))
         if any(found.seeds for found in here):
             drawn |= {
-                f"{dataset}-ndcg.png": pictures.bars(here, plan.ours),
-                f"{dataset}-cost.png": pictures.cost(here, plan.ours),
-                f"{dataset}-curves.png": pictures.curves(here, plan.ours),
+                f"{dataset}-ndcg.png": pictures.bars(here, ours, plan.compared),
+                f"{dataset}-cost.png": pictures.cost(here, ours, plan.compared),
+                f"{dataset}-curves.png": pictures.curves(here, ours),
             }
             parts += [
-                f"![NDCG@10 of each model]({dataset}-ndcg.png)",
+                f"![{pretty(plan.compared)} of each model]({dataset}-ndcg.png)",
                 rare_items(here),
                 beyond_accuracy(here),
                 f"![What it costs]({dataset}-cost.png)",
@@ -114,11 +115,22 @@ def protocol(plan):
     )
 
 
-def results(findings):
-    """The table of one data set, the best of each column in bold."""
+def results(findings, metrics):
+    """The tables of one data set, the best of each column in bold; one for each convention where metrics are many."""
+    short = {"masked": "masked", "unmasked": "not masked"}
+    columns = {
+        kind: {(kind, metric): f"{pretty(metric)} {word}" for metric in metrics}
+        for kind, word in short.items()
+    }
+    if len(metrics) <= WIDE:
+        return _results(findings, columns["masked"] | columns["unmasked"])
+    parts = [f"**{capital(CONVENTIONS[kind])}**\n\n{_results(findings, columns[kind])}" for kind in short]
+    return "\n\n".join(parts)
+
+
+def _results(findings, columns):
     means = {
-        key: [spread(found.metrics[key])[0] if found.seeds else None for found in findings]
-        for key in ((kind, metric) for kind in CONVENTIONS for metric in METRICS)
+        key: [spread(found.metrics[key])[0] if found.seeds else None for found in findings] for key in columns
     }
     rows = []
     for place, found in enumerate(findings):
@@ -128,8 +140,7 @@ def results(findings):
             row.append(_value(found, key, best))
         cost = [duration(found.seconds), f"{found.memory_gib:.1f} GiB", f"{found.parameters:,}"]
         rows.append([*row, *(cost if found.seeds else ["", "", ""])])
-    head = [f"{pretty(metric)} {'masked' if kind == 'masked' else 'not masked'}" for kind, metric in means]
-    return table(["", *head, "a training", "memory", "weights"], rows)
+    return table(["", *columns.values(), "a training", "memory", "weights"], rows)
 
 
 def _value(found, key, best):
@@ -157,25 +168,24 @@ def faults(findings):
     return "**What failed**\n\n" + "\n".join(lines) if lines else ""
 
 
-def against(found, ours, convention):
+def against(found, metric, convention):
     """The differences under one convention."""
     if not len(found):
         return ""
     rows = [
         [
-            row["against"],
+            f"{row['model']} less {row['against']}",
             signed(row["mean"]),
+            f"{row['mean'] / row['theirs']:+.0%}".replace("%", " %") if row["theirs"] else "",
             f"{signed(row['low'])} to {signed(row['high'])}",
             *(_chance(row[key]) for key in ("p", "holm", "false_discovery")),
             "" if pd.isna(row["effect"]) else f"{row['effect']:+.2f}",
         ]
         for row in found.to_dict("records")
     ]
-    head = [f"{ours} less", "NDCG@10", "95 % interval", "p", "Holm", "false discovery", "d"]
+    head = ["", pretty(metric), "of it", "95 % interval", "p", "Holm", "false discovery", "d"]
     users = found["users"].iloc[0]
-    return (
-        f"**{capital(convention)}: {ours} against each other model, {users:,} users**\n\n{table(head, rows)}"
-    )
+    return f"**{capital(convention)}: differences, {users:,} users**\n\n{table(head, rows)}"
 
 
 def _chance(p):

@@ -5,19 +5,20 @@ import io
 import numpy as np
 
 from ..evaluation.curve import name_ends
+from ..evaluation.markdown import pretty
 from ..evaluation.significance import bootstrap_interval
 
 OURS, OTHERS, INK = "#0072B2", "#8A8A8A", "#333333"
 MARGIN = 0.03  # of a picture whose lines or dots are named beside it
 
 
-def bars(findings, ours=None, kind="masked"):
-    """NDCG@10 of each model that was tested, the best at the top, with a 95 % bootstrap interval over the users."""
+def bars(findings, ours=(), metric="ndcg@10", kind="masked"):
+    """The metric of each model that was tested, the best at the top, with a 95 % bootstrap interval over the users."""
     done = sorted((found for found in findings if found.seeds), key=lambda found: found.users[kind].mean())
     means = [found.users[kind].mean() for found in done]
     ends = np.array([bootstrap_interval(found.users[kind].to_numpy()) for found in done])
     figure, panel = _figure(8, 0.9 + 0.42 * len(done))
-    colours = [OURS if found.name == ours else OTHERS for found in done]
+    colours = [OURS if found.name in ours else OTHERS for found in done]
     panel.barh([found.name for found in done], means, color=colours, height=0.62)
     panel.errorbar(
         means, range(len(done)), xerr=np.abs(ends.T - means), fmt="none", ecolor=INK, elinewidth=1, capsize=3
@@ -34,7 +35,7 @@ def bars(findings, ours=None, kind="masked"):
         )
     panel.set_xlim(0, max(ends[:, 1].max() * 1.15, 1e-6))
     panel.set_title(
-        "NDCG@10, history masked, 95 % interval over users",
+        f"{pretty(metric)}, history masked, 95 % interval over users",
         loc="left",
         fontsize=11,
         fontweight="bold",
@@ -44,41 +45,45 @@ def bars(findings, ours=None, kind="masked"):
     return _png(figure)
 
 
-def cost(findings, ours=None, kind="masked"):
-    """NDCG@10 of each model beside the time of a training, on a logarithmic axis; a larger dot has more weights."""
+def cost(findings, ours=(), metric="ndcg@10", kind="masked"):
+    """The metric of each model beside the time of a training, on a logarithmic axis; a larger dot has more weights."""
     done = [found for found in findings if found.seeds]
     figure, panel = _figure(8, 4.4, margin=MARGIN)
     seconds = [max(found.seconds, 0.1) for found in done]
     means = [found.users[kind].mean() for found in done]
     sizes = [30 + 40 * np.log10(max(found.parameters, 1)) for found in done]
     panel.scatter(
-        seconds, means, sizes, color=[OURS if found.name == ours else OTHERS for found in done], alpha=0.85
+        seconds, means, sizes, color=[OURS if found.name in ours else OTHERS for found in done], alpha=0.85
     )
     panel.set_xscale("log")
     panel.set_xlim(min(seconds) / 2, max(seconds) * 2)
     panel.set_ylim(0, max(max(means) * 1.12, 1e-6))
-    colours = [OURS if found.name == ours else INK for found in done]
+    colours = [OURS if found.name in ours else INK for found in done]
     ends = zip(zip(seconds, means, strict=True), (found.name for found in done), colours, strict=True)
     name_ends(panel, list(ends), gap=0.06)
     panel.set_xlabel("seconds of a training", fontsize=10, color=INK)
     panel.set_title(
-        "NDCG@10, history masked, beside its cost", loc="left", fontsize=11, fontweight="bold", color=INK
+        f"{pretty(metric)}, history masked, beside its cost",
+        loc="left",
+        fontsize=11,
+        fontweight="bold",
+        color=INK,
     )
     panel.grid(color="#E4E4E4", linewidth=0.8)
     return _png(figure)
 
 
-def curves(findings, ours=None):
+def curves(findings, ours=()):
     """The validation metric of each model beside the seconds it had trained, first seed, on a logarithmic axis."""
     figure, panel = _figure(8, 4.4, margin=MARGIN)
-    ends, metric = [], ""
+    ends, validated = [], ""
     for found in findings:
         seconds = np.cumsum([entry["seconds"] for entry in found.curve]).clip(0.01)
-        key = found.metric.lower()
+        key = found.valid_metric.lower()
         points = [(x, e[key]) for x, e in zip(seconds, found.curve, strict=True) if key in e]
         if not points:
             continue
-        colour, metric = OURS if found.name == ours else OTHERS, found.metric
+        colour, validated = OURS if found.name in ours else OTHERS, found.valid_metric
         mark = {"marker": "o", "markersize": 2.5 if len(points) > 1 else 5}
         panel.plot(*zip(*points, strict=True), color=colour, linewidth=1.6, **mark)
         ends.append((points[-1], found.name, colour))
@@ -87,7 +92,7 @@ def curves(findings, ours=None):
     name_ends(panel, ends, gap=0.06)
     panel.set_xlabel("seconds of training", fontsize=10, color=INK)
     panel.set_title(
-        f"{metric} on the validation part while training",
+        f"{validated} on the validation part while training",
         loc="left",
         fontsize=11,
         fontweight="bold",

@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..evaluation.ranks import metrics_from
-from ..evaluation.significance import benjamini_hochberg, holm, ndcg_of_users, paired_difference
+from ..evaluation.ranks import gain
+from ..evaluation.significance import benjamini_hochberg, holm, metric_of_users, paired_difference
 from .study import ASKED, ERROR, TESTED
 
-METRICS = ("ndcg@10", "recall@10")
 COLUMNS = {"masked": "rank_masked", "unmasked": "rank"}
 
 
@@ -32,15 +31,14 @@ class Finding:
     metrics : dict of (str, str) to list of float
         (convention, metric) -> a value per seed.
     users : dict of str to Series
-        Convention -> NDCG@10 of each user, the mean over the seeds.
+        Convention -> the plan's ``compared`` metric of each user, the mean over the seeds.
     ranks : list of DataFrame
         As ``evaluation.ranks`` gives them, one per seed.
     beyond : dict of str to float
         The measures of ``evaluation.beyond``, means over the seeds.
     curve : list of dict
         The learning curve of the first seed.
-    metric : str
-        What was validated.
+    valid_metric : str
     seconds, memory_gib, parameters : float
         Of a training: the mean over the seeds, the most, the number of weights.
     settings : dict
@@ -57,7 +55,7 @@ class Finding:
     ranks: list
     beyond: dict
     curve: list
-    metric: str
+    valid_metric: str
     seconds: float
     memory_gib: float
     parameters: int
@@ -65,13 +63,15 @@ class Finding:
     faults: tuple
 
 
-def collect(home, datasets, names, seeds):
-    """The ``Finding`` of every entry on every data set, whether or not there is one to speak of."""
-    return [_finding(Path(home), dataset, name, seeds) for dataset in datasets for name in names]
+def collect(home, plan):
+    """The ``Finding`` of every entry of a plan on every data set, whether or not there is one to speak of."""
+    return [
+        _finding(Path(home), dataset, one.name, plan) for dataset in plan.datasets for one in plan.entries
+    ]
 
 
-def _finding(home, dataset, name, seeds):
-    folders = {seed: home / dataset / name / f"seed-{seed}" for seed in seeds}
+def _finding(home, dataset, name, plan):
+    folders = {seed: home / dataset / name / f"seed-{seed}" for seed in plan.seeds}
     done = {seed: folder for seed, folder in folders.items() if (folder / TESTED).is_file()}
     faults = tuple(
         f"{folder.name}: {(folder / ERROR).read_text(encoding='utf-8').splitlines()[0]}"
@@ -86,11 +86,11 @@ def _finding(home, dataset, name, seeds):
         name=name,
         seeds=tuple(done),
         metrics={
-            (kind, metric): [float(metrics_from(frame[column], [10])[metric]) for frame in ranks]
+            (kind, metric): [float(gain(frame[column], metric).mean()) for frame in ranks]
             for kind, column in COLUMNS.items()
-            for metric in METRICS
+            for metric in plan.metrics
         },
-        users={kind: _mean_of_seeds(ranks, column) for kind, column in COLUMNS.items()},
+        users={kind: _mean_of_seeds(ranks, plan.compared, column) for kind, column in COLUMNS.items()},
         ranks=ranks,
         beyond={
             key: float(np.mean([outcome["beyond_accuracy"][key] for outcome in outcomes]))
@@ -98,7 +98,7 @@ def _finding(home, dataset, name, seeds):
             if all(key in outcome["beyond_accuracy"] for outcome in outcomes)
         },
         curve=outcomes[0]["curve"] if outcomes else [],
-        metric=str(given[0].get("valid_metric", "")) if given else "",
+        valid_metric=str(given[0].get("valid_metric", "")) if given else "",
         seconds=float(np.mean([outcome["seconds"] for outcome in outcomes])) if outcomes else 0.0,
         memory_gib=max((outcome["peak_memory_gib"] for outcome in outcomes), default=0.0),
         parameters=max((outcome["parameters"] for outcome in outcomes), default=0),
@@ -111,29 +111,23 @@ def _json(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _mean_of_seeds(ranks, column):
-    """NDCG@10 of each user, the mean over frames of ranks."""
+def _mean_of_seeds(ranks, metric, column):
+    """A metric of each user, the mean over frames of ranks."""
     if not ranks:
         return pd.Series(dtype=float)
-    return pd.concat([ndcg_of_users(frame, column) for frame in ranks], axis=1).mean(axis=1)
+    return pd.concat([metric_of_users(frame, metric, column) for frame in ranks], axis=1).mean(axis=1)
 
 
-def differences(findings, ours, kind="masked"):
-    """A row for each other entry of one data set: ours minus it, with intervals, tests and their corrections.
+def differences(findings, pairs, kind="masked"):
+    """A row for each pair of entries of one data set: the first minus the second, with intervals, tests, corrections.
 
-    Entries that were not tested on the same users as ours, or not at all, are left out; one user says nothing.
+    Pairs that were not tested on the same users, or not at all, are left out; one user says nothing.
     """
-    first = next(found for found in findings if found.name == ours)
-    rows = []
-    for other in findings:
-        same = (
-            other is not first
-            and len(first.users[kind]) > 1
-            and first.users[kind].index.equals(other.users[kind].index)
-        )
-        if same:
-            found = paired_difference(first.users[kind].to_numpy(), other.users[kind].to_numpy())
-            rows.append({"against": other.name, **vars(found)})
+    users, rows = {found.name: found.users[kind] for found in findings}, []
+    for ours, other in pairs:
+        if len(users[ours]) > 1 and users[ours].index.equals(users[other].index):
+            found = paired_difference(users[ours].to_numpy(), users[other].to_numpy())
+            rows.append({"model": ours, "against": other, **vars(found)})
     table = pd.DataFrame(rows)
     if len(table):
         table["holm"], table["false_discovery"] = holm(table["p"]), benjamini_hochberg(table["p"])

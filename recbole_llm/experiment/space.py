@@ -16,6 +16,7 @@ from ..config import PROPERTIES
 from ..errors import SettingError
 
 RANGES = ("log", "uniform", "int")
+KEYS = ("model", "keys", "like", "space", "over")  # of a file
 TRIES = 50  # to draw settings that were not drawn before
 
 
@@ -35,6 +36,8 @@ class Entry:
         A model whose data, size, optimiser and stopping it takes over, as a ``baseline`` does.
     space : dict
         What its search may vary; empty: it is not searched.
+    over : str or None
+        The entry that it wraps.
     """
 
     name: str
@@ -42,26 +45,38 @@ class Entry:
     keys: dict = field(default_factory=dict)
     like: str | None = None
     space: dict = field(default_factory=dict)
+    over: str | None = None
 
 
 def entry(name):
     """The ``Entry`` of ``properties/sweep/<name>.yaml``; where there is no such file the model itself, not searched.
 
+    ``LLM4SBR-SRGNN`` is SRGNN with its keys and its space, wrapped as ``LLM4SBR.yaml`` says; ``over`` of that file is
+    the key that names what is wrapped. Both are then searched with the same draws.
+
     Raises
     ------
     SettingError
-        If the file has another key than ``model``, ``keys``, ``like`` and ``space``, or a space that is none.
+        If the file has another key than ``KEYS``, or a space that is none.
     """
-    file = PROPERTIES / "sweep" / f"{name}.yaml"
-    found = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    unknown = set(found) - {"model", "keys", "like", "space"}
-    if unknown:
-        raise SettingError(
-            f"{file.name} has {', '.join(sorted(unknown))}; expected model, keys, like and space"
-        )
+    found, (wrapper, _, wrapped) = _read(name), name.rpartition("-")
+    if not found and wrapper and "over" in (outer := _read(wrapper)):
+        inner, model = entry(wrapped), outer.get("model", wrapper)
+        keys = inner.keys | outer.get("keys", {}) | {outer["over"]: inner.model}
+        return Entry(name, model, keys, inner.like, inner.space | outer.get("space", {}), wrapped)
     space = found.get("space", {})
     check(space)
     return Entry(name, found.get("model", name), found.get("keys", {}), found.get("like"), space)
+
+
+def _read(name):
+    """What ``properties/sweep`` says of a name; nothing where it has no file."""
+    file = PROPERTIES / "sweep" / f"{name}.yaml"
+    found = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    unknown = set(found) - set(KEYS)
+    if unknown:
+        raise SettingError(f"{file.name} has {', '.join(sorted(unknown))}; expected {', '.join(KEYS)}")
+    return found
 
 
 def check(space):

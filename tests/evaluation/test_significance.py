@@ -14,7 +14,7 @@ from recbole_llm.evaluation.significance import (
     compare,
     effect_size,
     holm,
-    ndcg_of_users,
+    metric_of_users,
     paired_difference,
     sign_flip_p,
     wilcoxon_p,
@@ -27,9 +27,11 @@ def frame(users, ranks, items=None):
     )
 
 
-def test_ndcg_of_a_user_is_the_mean_over_the_users_targets():
-    found = ndcg_of_users(frame(["b", "a", "b"], [1, 3, 11], ["x", "y", "z"]))
-    assert found.to_dict() == {"a": 0.5, "b": 0.5}
+def test_a_metric_of_a_user_is_the_mean_over_the_users_targets():
+    ranks = frame(["b", "a", "b"], [1, 3, 11], ["x", "y", "z"])
+    assert metric_of_users(ranks).to_dict() == {"a": 0.5, "b": 0.5}
+    assert metric_of_users(ranks, "recall@3").to_dict() == {"a": 1.0, "b": 0.5}
+    assert metric_of_users(ranks, "mrr@20").to_dict() == pytest.approx({"a": 1 / 3, "b": (1 + 1 / 11) / 2})
 
 
 def test_three_users_that_all_gain_have_a_p_of_two_in_eight():

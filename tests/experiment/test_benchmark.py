@@ -76,7 +76,7 @@ def test_the_page_and_its_tables_say_the_same(finished):
     assert len(rows) == 2 * 2 * 2 * 2  # models, seeds, conventions, metrics
     chosen = (rows["model"] == "LLMSeqRec") & (rows["history"] == "masked") & (rows["metric"] == "ndcg@10")
     mean = f"{rows['value'][chosen].mean():.4f}"
-    assert "<tr><th></th><th>NDCG@10 masked</th>" in shown
+    assert "<tr><th></th><th>NDCG@10 masked</th><th>Recall@10 masked</th>" in shown
     assert mean in text and mean in shown and shown.count("data:image/png;base64,") == 3
     assert "times in training" in shown and "Gini index" in shown
     ranks = [pd.read_parquet(finished / f"carousel/LLMSeqRec/seed-{seed}/ranks.parquet") for seed in (1, 2)]
@@ -86,7 +86,8 @@ def test_the_page_and_its_tables_say_the_same(finished):
         for d in json.loads((finished / "benchmark.json").read_text())["differences"]
         if d["history"] == "masked"
     ]
-    assert against["against"] == "Pop" and against["users"] == 40 and against["holm"] == against["p"]
+    assert (against["model"], against["against"]) == ("LLMSeqRec", "Pop") and "| LLMSeqRec less Pop |" in text
+    assert against["users"] == 40 and against["holm"] == against["p"]
     assert "Seeds 1, 2: " in text and "Trials on the validation part: LLMSeqRec 2. " in text
 
 
@@ -125,9 +126,7 @@ def test_one_user_and_one_seed_say_nothing_of_users_and_seeds(tmp_path, in_this_
     text = page_of(tmp_path, [("u", f"i{k}", k) for k in range(28)])
     assert "One user alone was tested: nothing is said of differences over users." in text
     assert (
-        "Seed 1 alone: nothing is said of seeds." in text
-        and "| LLMSeqRec less |" not in text
-        and "±" not in text
+        "Seed 1 alone: nothing is said of seeds." in text and "LLMSeqRec less" not in text and "±" not in text
     )
 
 
@@ -170,12 +169,46 @@ def test_other_settings_need_another_folder(finished, shop):
         ({"trials": "Pop:2"}, "trials names Pop, expected each model that has a space: LLMSeqRec"),
         ({"ours": "SASRec"}, "ours is SASRec, expected one of the models, Pop, LLMSeqRec"),
         ({"seed": "3"}, "a benchmark takes --seeds"),
+        ({"compare": "mrr@10"}, "compare is mrr@10, expected one of the metrics, recall@10, ndcg@10"),
     ],
 )
 def test_plans_that_cannot_be_are_refused_in_a_sentence(shop, changes, message):
     with pytest.raises(SettingError) as refusal:
         plan_on(shop, **changes)
     assert message in str(refusal.value)
+
+
+def test_a_wrapper_is_compared_with_what_it_wraps_by_the_metric_that_is_asked_for(
+    shop, tmp_path, in_this_process
+):
+    asked = {"metrics": "['Recall','MRR']", "topk": "[5,10]", "valid_metric": "MRR@10", "compare": "Recall@5"}
+    asked |= {"models": "SRGNN,LLM4SBR-SRGNN,GRU4Rec", "trials": "1", "seeds": "1", "views": "{}"}
+    asked |= {"train_rows": "prefix", "hidden_size": "16", "epochs": "2", "data_path": str(shop)}
+    plan = benchmark.plan_from(asked | {"datasets": "carousel", "strong": "False"})
+    assert plan.metrics == ("recall@5", "recall@10", "mrr@5", "mrr@10")
+    assert plan.pairs == (("LLM4SBR-SRGNN", "SRGNN"),)
+    text = benchmark.run(plan, tmp_path, workers=1).with_suffix(".md").read_text()
+    (row,) = [
+        d
+        for d in json.loads((tmp_path / "benchmark.json").read_text())["differences"]
+        if d["history"] == "masked"
+    ]
+    ranks = {
+        name: pd.read_parquet(tmp_path / f"carousel/{name}/seed-1/ranks.parquet")["rank_masked"]
+        for name in ("SRGNN", "LLM4SBR-SRGNN")
+    }
+    assert row["theirs"] == pytest.approx((ranks["SRGNN"] <= 5).mean())
+    assert row["mean"] == pytest.approx((ranks["LLM4SBR-SRGNN"] <= 5).mean() - row["theirs"])
+    assert (
+        "|  | Recall@5 masked | Recall@10 masked | MRR@5 masked |" in text
+        and "|  | Recall@5 | of it |" in text
+    )
+    assert "| LLM4SBR-SRGNN less SRGNN |" in text
+
+
+def test_metrics_that_ranks_do_not_tell_leave_the_page_its_own(shop):
+    assert plan_on(shop, metrics="['Precision']").metrics == ("ndcg@10", "recall@10")
+    assert plan_on(shop, metrics="NDCG", topk="5").metrics == ("ndcg@5",)
 
 
 def test_each_model_may_have_a_budget_of_its_own(shop):

@@ -47,6 +47,14 @@ def test_a_model_without_a_file_is_not_searched():
     assert entry("EASE") == Entry("EASE", "EASE")
 
 
+def test_a_wrapper_is_searched_as_what_it_wraps():
+    inner, outer = entry("GRU4Rec"), entry("LLM4SBR-shuffled-GRU4Rec")
+    assert outer.model == "LLM4SBR" and outer.over == "GRU4Rec" and inner.over is None
+    assert outer.keys == inner.keys | {"intent_control": "shuffled", "backbone": "GRU4Rec"}
+    assert inner.space and draws(outer.space, 4, seed=1) == draws(inner.space, 4, seed=1)
+    assert entry("RecBole-SRGNN").over is None, "RecBole is no wrapper"
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in (PROPERTIES / "sweep").glob("*.yaml")))
 def test_every_key_of_every_file_is_one_that_its_model_knows(name, tmp_path):
     one = entry(name)
@@ -60,5 +68,5 @@ def test_a_file_with_another_key_is_refused(tmp_path, monkeypatch):
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "X.yaml").write_text(yaml.safe_dump({"spaec": {}}))
     monkeypatch.setattr("recbole_llm.experiment.space.PROPERTIES", tmp_path)
-    with pytest.raises(SettingError, match=r"X\.yaml has spaec; expected model, keys, like and space"):
+    with pytest.raises(SettingError, match=r"X\.yaml has spaec; expected model, keys, like, space, over"):
         entry("X")
