@@ -89,6 +89,23 @@ def _kinds():
     }
 
 
+def checkpointed(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model, which makes activations anew in the backward pass: less memory for one more forward pass.
+
+    Raises
+    ------
+    SettingError
+        If its architecture does not know how.
+    """
+    if not model.supports_gradient_checkpointing:
+        raise SettingError(f"a {type(model).__name__} knows no checkpointing; leave it off")
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    # Only the reentrant kind wants vectors with a gradient from a frozen embedding; transformers sees to it anyway.
+    model.disable_input_require_grads()
+    return model
+
+
 def kind_of(model):
     """The ``kind`` with which `load` gives such a model."""
     config = type(model.config)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from recbole_llm.errors import SettingError
 from recbole_llm.llm.layers import end_of, find_layers, find_whole
+from recbole_llm.llm.load import checkpointed
 
 if TYPE_CHECKING:
     import torch
@@ -127,14 +128,7 @@ def attach(model: PreTrainedModel, lora: Lora, *, checkpointing: bool = False) -
     layers = find_layers(model, lora.targets)
     whole = find_whole(model, lora.whole, layers)
     if checkpointing:
-        if not model.supports_gradient_checkpointing:
-            raise SettingError(f"a {type(model).__name__} knows no checkpointing; leave it off")
-        enable = (
-            getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        )
-        enable({"use_reentrant": False})
-        # Only the reentrant kind wants vectors with a gradient from a frozen embedding; transformers sees to it anyway.
-        model.disable_input_require_grads()
+        checkpointed(model)
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,

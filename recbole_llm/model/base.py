@@ -183,12 +183,12 @@ class VectorRecommender(SequentialRecommender):
     other_parameter_name = ("text_fingerprints",)
 
     def load_other_parameter(self, parameters):
-        """Refuse weights that were trained on other text vectors."""
+        """Refuse weights that were trained on other text vectors, or beside another language model."""
         for field, key in (parameters or {}).get("text_fingerprints", {}).items():
             if self.text_fingerprints.get(field) != key:
                 raise ArtifactError(
-                    f"the weights were trained on the vectors {key[:12]} of field `{field}`, this data set has "
-                    f"{str(self.text_fingerprints.get(field))[:12]}; use the same text and encoder, or train again"
+                    f"the weights were trained with {key[:19]} as `{field}`, found "
+                    f"{str(self.text_fingerprints.get(field))[:19]}; use the same text and models, or train again"
                 )
 
     def load_state_dict(self, *args, **kwargs):

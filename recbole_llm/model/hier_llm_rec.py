@@ -50,6 +50,7 @@ class Settings:
     lora_rank: int
     lora_alpha: float
     lora_dropout: float
+    llm_recompute: bool
     hidden_size: int
     n_layers: int
     n_heads: int
@@ -91,6 +92,9 @@ class HierLLMRec(VectorRecommender):
             s, dataset, config["text_encoder"], config["text_revision"], config["text_max_tokens"]
         )
         self.rec_llm = rec_llm(s, self.max_seq_length + self.extra_length)
+        for name in ("item_llm", "rec_llm"):
+            base = getattr(getattr(self, name), "fingerprint", None)
+            self.text_fingerprints |= {name: base} if base else {}
         self.input_map = InputMap(self.item_llm.width, self.rec_llm, s.input_dropout)
         self.pooling = Pooling(s.pool_user, self.rec_llm.width)
         self.norm = nn.LayerNorm(self.rec_llm.width)

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..llm import lora as adapters
-from ..llm.load import load, load_tokenizer
+from ..llm.load import load_tokenizer
+from ..llm.lora import Lora
 from ..text.location import locate
 from .items import WHITENING_POWERS, FieldViews, rows_of
+from .language_model import LanguageModel
 
 INSTRUCTION = "Compress the following description of an item into an embedding: "  # in front of an item token
 ITEMS_AT_ONCE = 64  # read at a time where no gradient is asked for
@@ -61,7 +62,7 @@ class ItemVectors(nn.Module):
         return rows_of(self.table_IW, item_N) * present + self.no_text * missing
 
 
-class LiveItemLLM(nn.Module):
+class LiveItemLLM(LanguageModel):
     """A language model that reads the items' texts at every step and learns with the rest.
 
     Parameters
@@ -72,19 +73,17 @@ class LiveItemLLM(nn.Module):
         Folder or Hugging Face id of the model; of T5 and its like the encoder is taken.
     pooling : {"mean", "last", "cls", "item_token"}
         The mean over tokens, the last or the first of them, or a learned vector behind the text (HLLM).
-    lora : Lora or None
-        Adapters that learn; None: all weights do.
+    learns : dict
+        See ``LanguageModel.learn``.
     """
 
-    def __init__(self, texts, name, *, pooling, max_tokens, revision=None, lora=None):
-        super().__init__()
+    def __init__(self, texts, name, *, pooling, max_tokens, revision=None, **learns):
         base = locate(name, revision)
+        super().__init__(base)
+        self.learn(**learns)
         tokenizer = load_tokenizer(base)
-        self.llm = load(base, "encoder")
         self.pooling = pooling
         size = self.llm.config.hidden_size
-        if lora is not None:
-            adapters.attach(self.llm, lora)
         prefix = INSTRUCTION if pooling == "item_token" else ""
         tokens = tokenizer([prefix + text for text in texts], truncation=True, max_length=max_tokens)[
             "input_ids"
@@ -146,14 +145,13 @@ def item_llm(settings, dataset, text_encoder, revision=None, max_tokens=64):
     if s.item_llm_mode in ("frozen", "table"):
         spread = s.table_spread if s.item_llm_mode == "table" else None
         return ItemVectors(dataset.text_vectors.values(), whiten=s.whiten, size=s.whiten_dim, spread=spread)
-    lora = None
-    if s.item_llm_mode == "lora":
-        lora = adapters.Lora(s.lora_rank, s.lora_alpha, s.lora_dropout)
     return LiveItemLLM(
         dataset.item_texts,
         text_encoder,
         pooling=s.pool_item,
         max_tokens=max_tokens,
         revision=revision,
-        lora=lora,
+        mode=s.item_llm_mode,
+        lora=Lora(s.lora_rank, s.lora_alpha, s.lora_dropout),
+        recompute=s.llm_recompute,
     )

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..compat.plain import restored
 from ..errors import ArtifactError, SettingError
 from . import checkpoint, hier_llm_rec
 from .hier_llm_rec import HierLLMRec
@@ -101,7 +102,8 @@ class RAGLLMRec(HierLLMRec):
 
     def _start_from(self, folder):
         """Take the weights of a trained HierLLMRec; what is new keeps its start."""
-        tensors, _ = checkpoint.load(folder / "checkpoint" / "best.safetensors")
+        tensors, facts = checkpoint.load(folder / "checkpoint" / "best.safetensors")
+        other = restored(checkpoint.lower(facts["other_parameter"], tensors))
         try:
             new, unknown = self.load_state_dict(tensors, strict=False)
         except RuntimeError as error:
@@ -115,6 +117,7 @@ class RAGLLMRec(HierLLMRec):
                 f"start_from: {folder} holds another model, e.g. its {(unknown + new)[0]}; give a HierLLMRec trained "
                 "with the same keys"
             )
+        self.load_other_parameter(other)
 
     # ------------------------------------------------------------------ users
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from ..llm import lora as adapters
-from ..llm.load import load
+from ..llm.lora import Lora
 from ..text.location import locate
 from .encoders import LiGREncoder, SASRecEncoder, start_small
+from .language_model import LanguageModel
 
 REACH = 15.0  # of the logits of attention pooling: their exponentials can then be summed along a history as they are
 CAUSAL = ("transformer", "sasrec", "decoder")  # an event's vector depends on it and on what came before it
@@ -56,32 +56,28 @@ class Transformer(nn.Module):
         return self.encoder(input_TH, layout, None)
 
 
-class PretrainedLLM(nn.Module):
+class PretrainedLLM(LanguageModel):
     """A language model of Hugging Face that is handed item vectors in place of words.
 
     Its word embeddings are dropped after their mean length is taken: inputs of another size make training unstable.
 
     Parameters
     ----------
-    mode : {"full", "lora", "frozen"}
-        Whether all its weights learn, adapters beside them, or none.
     untrained : bool
         Keep the architecture alone and start from random weights.
+    learns : dict
+        See ``LanguageModel.learn``.
     """
 
-    def __init__(self, name, *, mode, untrained=False, lora=None):
-        super().__init__()
-        self.llm = load(locate(name, weights=not untrained), "encoder", untrained=untrained)
+    def __init__(self, name, *, untrained=False, **learns):
+        super().__init__(locate(name, weights=not untrained), untrained=untrained)
         self.width = self.llm.config.hidden_size
         words = self.llm.get_input_embeddings().weight
         self.input_norm = float(words.detach().float().norm(dim=1).mean())
         # never read: the words would be dead weight
         self.llm.set_input_embeddings(nn.Embedding(1, self.width))
-        self.llm.requires_grad_(mode == "full")
+        self.learn(**learns)
         self.llm.get_input_embeddings().requires_grad_(False)
-        if mode == "lora":
-            adapters.attach(self.llm, lora)
-        self.frozen = mode == "frozen"
 
     def forward(self, input_TH, layout):
         """(T, H), of the events that the layout asks for."""
@@ -89,13 +85,6 @@ class PretrainedLLM(nn.Module):
         hidden_BLH = self.llm(inputs_embeds=layout.pad(input_TH), attention_mask=mask_BL).last_hidden_state
         hidden_TH = layout.pack(hidden_BLH)
         return hidden_TH if layout.asked_T is None else hidden_TH[layout.asked_T]
-
-    def train(self, mode=True):
-        """Switch between training and evaluation; a frozen model stays without dropout."""
-        super().train(mode)
-        if self.frozen:
-            self.llm.eval()
-        return self
 
 
 class NoLLM(nn.Module):
@@ -118,8 +107,13 @@ def rec_llm(settings, max_length):
             return Transformer(s, max_length, s.rec_llm)
         case "none":
             return NoLLM(s.hidden_size)
-    lora = adapters.Lora(s.lora_rank, s.lora_alpha, s.lora_dropout) if s.rec_llm_mode == "lora" else None
-    return PretrainedLLM(s.rec_llm_path, mode=s.rec_llm_mode, untrained=s.rec_init == "random", lora=lora)
+    return PretrainedLLM(
+        s.rec_llm_path,
+        untrained=s.rec_init == "random",
+        mode=s.rec_llm_mode,
+        lora=Lora(s.lora_rank, s.lora_alpha, s.lora_dropout),
+        recompute=s.llm_recompute,
+    )
 
 
 class InputMap(nn.Module):

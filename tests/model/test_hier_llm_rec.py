@@ -9,7 +9,7 @@ from carousel import TINY, house, write_carousel
 from tiny_llm import WORDS, write_tiny_llm
 from torch.nn import functional as F
 
-from recbole_llm.errors import BackendError, SettingError
+from recbole_llm.errors import ArtifactError, BackendError, SettingError
 from recbole_llm.model import losses
 from recbole_llm.model.base import Beside
 from recbole_llm.model.layout import Layout
@@ -321,6 +321,52 @@ def test_a_pretrained_rec_llm_learns_as_its_mode_says(folder, tiny, mode):
     assert world.model.input_map.linear.weight.grad.abs().sum() > 0, "what stands around it always learns"
     groups = world.model.parameter_groups()
     assert [group.get("peak") for group in groups] == ([None] if mode == "frozen" else [None, 1e-4])
+
+
+@pytest.mark.parametrize("mode", ["lora", "frozen"])
+def test_a_checkpoint_holds_what_learns_and_goes_with_its_language_model(folder, tiny, tmp_path, mode):
+    keys = {"rec_llm": "decoder", "rec_llm_path": tiny("llama"), "rec_llm_mode": mode, "average_decay": None}
+    world = house(folder, "HierLLMRec", epochs=1, **keys)
+    trainer, batch = trainer_for(world.config, world.model), a_batch(world)
+    trainer.fit(world.train, world.valid, verbose=False, saved=True)
+    held = [name for name in world.model.state_dict() if name.startswith("rec_llm.")]
+    assert bool(held) is (mode == "lora") and all("lora" in name for name in held)
+    trainer.load_best()
+    expected = world.model.eval().full_sort_predict(batch)
+    again = house(folder, "HierLLMRec", seed=7, **keys)
+    trainer_for(again.config, again.model).load_best(trainer.saved_model_file)
+    assert torch.equal(again.model.eval().full_sort_predict(batch), expected)
+    torch.manual_seed(1)
+    write_tiny_llm(tmp_path, "llama", [*WORDS, *TOLD, "other"])
+    other = house(folder, "HierLLMRec", **keys | {"rec_llm_path": str(tmp_path)})
+    with pytest.raises(ArtifactError, match="trained with sha256:.* as `rec_llm`, found sha256:"):
+        trainer_for(other.config, other.model).load_best(trainer.saved_model_file)
+
+
+@pytest.mark.parametrize("part", ["item", "rec"])
+def test_activations_made_anew_give_the_same_gradients(folder, tiny, part):
+    keys = {"loss": "nce", "n_negatives": 4, "dropout": 0.0, "input_dropout": 0.0, "lora_dropout": 0.0}
+    if part == "rec":
+        keys |= {"rec_llm": "decoder", "rec_llm_path": tiny("llama"), "rec_llm_mode": "lora"}
+    else:
+        keys |= {"text_encoder": tiny("llama"), "item_llm_mode": "full"}
+    gradients, runs = [], []
+    for recompute in (False, True):
+        if part == "item":
+            _, _, model = live(folder, llm_recompute=recompute, **keys)
+        else:
+            model = house(folder, "HierLLMRec", llm_recompute=recompute, **keys).model
+        layer = getattr(model, f"{part}_llm").llm.layers[0]
+        calls = []
+        layer.self_attn.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        items, length = torch.tensor([[3, 5, 7, 9], [2, 4, 0, 0]]), torch.tensor([4, 2])
+        model.train().encode(items, Layout.of(length), Beside()).square().sum().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+        runs.append(len(calls))
+    assert runs[1] == 2 * runs[0] > 0
+    assert gradients[0] and gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_random_weights_differ_from_pretrained_ones(folder, tiny):

@@ -247,7 +247,7 @@ def test_an_item_whose_own_vector_is_dropped_is_text_alone_on_both_sides(folder,
 
 def test_weights_of_other_texts_are_refused(folder):
     world, other = house(folder), house(folder, salt=4)
-    with pytest.raises(ArtifactError, match="trained on the vectors 000000000000 of field `title`"):
+    with pytest.raises(ArtifactError, match="trained with 0000000000000000000 as `title`"):
         other.model.load_other_parameter(world.model.other_parameter())
     world.model.load_other_parameter(world.model.other_parameter())
 

@@ -311,9 +311,9 @@ def test_random_items_stand_in_for_retrieved_ones(folder):
 
 
 def test_it_starts_from_a_trained_model(folder, tmp_path):
-    trained = plain(folder, epochs=3, eval_step=3)
-    (tmp_path / "checkpoint").mkdir()
-    checkpoint.save(tmp_path / "checkpoint" / "best.safetensors", trained.model.state_dict(), {})
+    trained, place = plain(folder, epochs=3, eval_step=3), tmp_path / "checkpoint" / "best.safetensors"
+    told = {"other_parameter": trained.model.other_parameter()}
+    checkpoint.save(place, trained.model.state_dict(), told)
     world = rag(folder, "gated", start_from=str(tmp_path))
     torch.nn.init.constant_(world.model.fusion.gate.bias, 1e4)
     batch = a_batch(world)
@@ -324,6 +324,10 @@ def test_it_starts_from_a_trained_model(folder, tmp_path):
         rag(folder, "gated", start_from=str(tmp_path), hidden_size=8)
     with pytest.raises(ArtifactError, match="holds another model"):
         rag(folder, "gated", start_from=str(tmp_path), n_layers=2)
+    told["other_parameter"]["text_fingerprints"]["title"] = "of another text"
+    checkpoint.save(place, trained.model.state_dict(), told)
+    with pytest.raises(ArtifactError, match="trained with of another text as `title`"):
+        rag(folder, "gated", start_from=str(tmp_path))
     with pytest.raises(SettingError, match="start_from: no folder nowhere"):
         rag(folder, "gated", start_from="nowhere")
 

@@ -1,0 +1,66 @@
+"""A language model of Hugging Face inside a recommender: what of it learns, and what of it a checkpoint holds.
+
+Weights that stay as they are in their files are left out of the state dict and taken from the files again; a checkpoint
+of adapters beside a large model is then as small as they are. ``fingerprint`` says which files they belong to.
+"""
+
+from torch import nn
+
+from ..llm import lora as adapters
+from ..llm.load import checkpointed, load
+
+
+class LanguageModel(nn.Module):
+    """The base of the Item LLM and of the Recommendation LLM; ``llm`` is the model, without a head.
+
+    Parameters
+    ----------
+    base : Location
+        What ``text.location.locate`` gives; of T5 and its like the encoder is taken.
+    untrained : bool
+        Keep the architecture alone and start from random weights, which a checkpoint then holds.
+    """
+
+    def __init__(self, base, *, untrained=False):
+        super().__init__()
+        self.llm = load(base, "encoder", untrained=untrained)
+        self._base = None if untrained else base
+        self._unlearned, self.fingerprint = (), None
+        self.register_state_dict_post_hook(leave_out_unlearned)
+        self.register_load_state_dict_pre_hook(put_in_unlearned)
+
+    def learn(self, mode, lora=None, recompute=False):
+        """Say what learns: all weights (``full``), adapters beside them (``lora``), or none (``frozen``).
+
+        ``recompute`` makes activations anew in the backward pass, for less memory.
+        """
+        self.llm.requires_grad_(mode == "full")
+        if mode == "lora":
+            adapters.attach(self.llm, lora)
+        if recompute:
+            checkpointed(self.llm)
+        self.frozen = mode == "frozen"
+        if mode != "full" and self._base is not None:
+            self._unlearned = tuple(
+                f"llm.{name}" for name, weight in self.llm.named_parameters() if not weight.requires_grad
+            )
+            self.fingerprint = self._base.revision
+
+    def train(self, mode=True):
+        """Switch between training and evaluation; a frozen model stays without dropout."""
+        super().train(mode)
+        if self.frozen:
+            self.llm.eval()
+        return self
+
+
+def leave_out_unlearned(part, tensors, prefix, metadata):
+    """Keep what did not learn out of a state dict."""
+    for name in part._unlearned:
+        del tensors[prefix + name]
+
+
+def put_in_unlearned(part, tensors, prefix, *_):
+    """Give a state dict what ``leave_out_unlearned`` left out, so that nothing of it is missing."""
+    for name in part._unlearned:
+        tensors.setdefault(prefix + name, part.get_parameter(name))
