@@ -15,6 +15,7 @@ from ..text.artifact import AlignedVectors, build_artifact, find_artifact, impor
 from ..text.encoder import make_encoder
 from ..text.joined import Joined
 from ..text.templates import REVIEWS, field_template, read_columns, review_texts
+from ..text.vocabulary import warn_of_unknown
 from .dataset import OffsetDataset
 
 ENCODER = (
@@ -53,6 +54,9 @@ def attach_text_vectors(config, dataset, device="cpu"):
         name: art.align(tokens, missing=config["text_missing"]) for name, art in made.items()
     }
     dataset.text_fingerprints = {name: art.fingerprint for name, art in made.items()}
+    for name, artifact in made.items():
+        if share := artifact.manifest.get("unknown_tokens"):
+            warn_of_unknown(artifact.manifest["made_from"]["encoder"]["name"], name, share)
     if config["text_control"]:
         _take_the_sense_out(dataset, config["text_control"], config["seed"])
     return {name: art.manifest for name, art in made.items()}

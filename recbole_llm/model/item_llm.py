@@ -17,6 +17,7 @@ from torch import nn
 from ..llm.load import load_tokenizer
 from ..llm.lora import Lora
 from ..text.location import locate
+from ..text.vocabulary import unknown, warn_of_unknown
 from .items import WHITENING_POWERS, FieldViews, rows_of
 from .language_model import LanguageModel
 
@@ -88,6 +89,8 @@ class LiveItemLLM(LanguageModel):
         tokens = tokenizer([prefix + text for text in texts], truncation=True, max_length=max_tokens)[
             "input_ids"
         ]
+        share = unknown(tokenizer, tokens) / max(sum(map(len, tokens)), 1)
+        warn_of_unknown(base.name, "the items", share)
         length_I = torch.tensor([max(len(each), 1) for each in tokens])
         token_IT = torch.zeros(len(tokens), int(length_I.max()), dtype=torch.long)
         for item, each in enumerate(tokens):

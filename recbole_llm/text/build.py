@@ -80,6 +80,7 @@ def encode_texts(
         {text for several in texts.values() for text in several}, key=lambda text: (-len(text), text)
     )
     started = time.perf_counter()
+    read_before, unknown_before = _counted(encoder, "tokens_read"), _counted(encoder, "tokens_unknown")
     with (
         Journal(journal_path, key) as journal,
         _progress(field, len(journal), len(distinct), show_progress) as advance,
@@ -108,7 +109,13 @@ def encode_texts(
         "seconds": round(seconds, 3),
         "texts_per_second": round((len(distinct) - resumed) / seconds, 1),
     }
+    if read := _counted(encoder, "tokens_read") - read_before:  # a server does not tell
+        figures["unknown_tokens"] = round((_counted(encoder, "tokens_unknown") - unknown_before) / read, 4)
     return vectors, present, figures
+
+
+def _counted(encoder, what):
+    return getattr(encoder, what, 0)
 
 
 def refuse_unusable(vectors: np.ndarray, tokens: Sequence[str], field: str, maker: str):

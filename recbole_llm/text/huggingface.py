@@ -12,6 +12,7 @@ import numpy as np
 from recbole_llm.errors import BackendError, SettingError
 from recbole_llm.text.location import Location
 from recbole_llm.text.recipe import read_json, read_recipe, token_limit
+from recbole_llm.text.vocabulary import unknown
 
 DEFAULT_TOKENS = 512  # of a model that says nothing of sentences: plots and descriptions fit
 # Tokens of one pass on a CPU: stays in its cache; 4,096 took a fifth longer (MiniLM on ml-1m, 1 core).
@@ -35,6 +36,11 @@ class _LocalModel:
                 f"max_tokens is {max_tokens:,}, but {self.name} reads at most {limit:,} tokens"
             )
         self.max_tokens = max_tokens or said or min(limit or DEFAULT_TOKENS, DEFAULT_TOKENS)
+        self.tokens_read, self.tokens_unknown = 0, 0  # so far; unknown is what the vocabulary has no word for
+
+    def _count(self, tokenizer, ids):
+        self.tokens_read += sum(map(len, ids))
+        self.tokens_unknown += unknown(tokenizer, ids)
 
     @property
     def revision(self) -> str:
@@ -125,6 +131,7 @@ class TransformersEncoder(_LocalModel):
             return np.empty((0, self.dimension), dtype=np.float32)
         tokenizer, model = self._loaded
         ids = tokenizer(list(texts), truncation=True, max_length=self.max_tokens, padding=False)["input_ids"]
+        self._count(tokenizer, ids)
         vectors = None
         with torch.inference_mode():
             for rows in _passes([len(tokens) for tokens in ids], self.batch_size, self._pass_tokens):
@@ -199,6 +206,10 @@ class SentenceTransformerEncoder(_LocalModel):
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """(n, D) float32, row by row with ``texts``."""
+        tokenizer = self._loaded.tokenizer
+        self._count(
+            tokenizer, tokenizer(list(texts), truncation=True, max_length=self.max_tokens)["input_ids"]
+        )
         vectors = self._loaded.encode(list(texts), batch_size=self.batch_size, show_progress_bar=False)
         return np.asarray(vectors, dtype=np.float32)
 

@@ -241,6 +241,22 @@ def test_an_encoder_that_is_not_at_hand_gives_way_to_the_fallback(folder, tmp_pa
     )
 
 
+def test_texts_that_the_encoder_has_no_words_for_are_warned_of(folder, tmp_path, caplog):
+    encoder = write_tiny_llm(tmp_path / "llm", "bert")  # knows nothing of horses
+    given = {"model": "HierLLMRec", "dataset": "carousel", "data_path": str(folder), "show_progress": False}
+    given |= {
+        "artifact_path": str(tmp_path),
+        "text_fields": ["title"],
+        "text_encoder": str(encoder),
+        "text_max_tokens": 32,
+    }
+    for _ in range(2):  # where the vectors are made, and where they stand
+        caplog.clear()
+        build(configure("HierLLMRec", given))
+        assert "llm has no words for 75% of the tokens of `item`" in caplog.text
+        assert "set text_encoder to a model of their language, e.g. google/mt5-small" in caplog.text
+
+
 def test_a_frozen_item_llm_keeps_its_vectors_and_gets_no_gradient(folder):
     world = house(folder, "HierLLMRec", item_llm_mode="frozen", epochs=2, train_batch_size=8)
     before = world.model.item_llm.table_IW.clone()

@@ -54,6 +54,20 @@ def hidden(folder, text, kind):
 # -- local models
 
 
+@pytest.mark.parametrize("kind", ["bert", "t5"])
+def test_what_the_vocabulary_has_no_word_for_is_counted(folder, kind):
+    encoder = make_encoder(str(folder(kind)))
+    encoder.encode(["red car", "красный car"])
+    frame = 2 * 2 if kind == "bert" else 0  # what stands around each text
+    assert (encoder.tokens_read, encoder.tokens_unknown) == (4 + frame, 1)
+
+
+def test_the_default_model_counts_too():
+    encoder = make_encoder()
+    encoder.encode(["a red car", "赤い自動車を運転する"])
+    assert encoder.tokens_unknown > 0
+
+
 @pytest.mark.parametrize("kind", configs())
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
 def test_pooling_in_a_batch_is_pooling_alone(folder, kind, pooling):
