@@ -63,7 +63,7 @@ class RankingTrainer(ResumingTrainer):
             )
         self.averaged = None
         if config["average_decay"]:
-            self.averaged = AveragedModel(model, multi_avg_fn=moving_average(config["average_decay"]))
+            self.averaged = averaged(model, config["average_decay"])
             self.optimizer.register_step_post_hook(lambda *_: self.averaged.update_parameters(self.model))
         self.steps, self.train_data, self._lean = 0, None, 0
         self.optimizer.register_step_pre_hook(self._set_pace)
@@ -227,14 +227,23 @@ def pace_at(step, total, warmup, end):
     return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
 
 
-def moving_average(decay):
-    """How ``AveragedModel`` takes in new weights: by ``decay``, and faster at first, so that the start is forgotten."""
+def averaged(model, decay):
+    """A model of the same weights averaged by ``decay``, and faster at first, so that the start is forgotten.
+
+    Weights that do not learn, as those of a language model beside its adapters, are the model's own, not copies.
+    """
 
     @torch.no_grad()
-    def take_in(averaged, current, count):
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + float(count)) / (10 + float(count))))
+    def take_in(means, current, count):
+        learns = [row for row, mean in enumerate(means) if mean.data_ptr() != current[row].data_ptr()]
+        share = 1 - min(decay, (1 + float(count)) / (10 + float(count)))
+        torch._foreach_lerp_([means[row] for row in learns], [current[row] for row in learns], share)
 
-    return take_in
+    found = AveragedModel(model, multi_avg_fn=take_in)
+    for own, copy in zip(model.parameters(), found.module.parameters(), strict=True):
+        if not own.requires_grad:
+            copy.data = own.data
+    return found
 
 
 def multiplies_bfloat16(device):

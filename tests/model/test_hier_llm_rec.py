@@ -385,6 +385,16 @@ def test_activations_made_anew_give_the_same_gradients(folder, tiny, part):
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6)
 
 
+def test_a_language_model_beside_its_adapters_is_not_averaged_in_a_copy(folder, tiny):
+    keys = {"rec_llm": "decoder", "rec_llm_path": tiny("llama"), "rec_llm_mode": "lora", "average_decay": 0.9}
+    world = house(folder, "HierLLMRec", epochs=1, **keys)
+    trainer = trainer_for(world.config, world.model)
+    trainer.fit(world.train, world.valid, verbose=False, saved=False)
+    means = dict(trainer.averaged.module.named_parameters())
+    for name, own in world.model.named_parameters():
+        assert (means[name].data_ptr() == own.data_ptr()) is not own.requires_grad, name
+
+
 def test_random_weights_differ_from_pretrained_ones(folder, tiny):
     keys = {"rec_llm": "decoder", "rec_llm_path": tiny("llama")}
     both = [
