@@ -16,12 +16,12 @@ from dataset_prep.cells import TYPES, clean_text, float_cells, float_seq_cells, 
 from dataset_prep.check import check_atomic
 from dataset_prep.errors import PrepError
 from dataset_prep.filters import chronological, first_of_each_pair, k_core
-from dataset_prep.record import PREP_FILE, Record, replacing, state_of
+from dataset_prep.record import PREP_FILE, Record, own_state_of, replacing, state_of
 from dataset_prep.screen import counting_bar
 
 __all__ = [
     "PrepError", "Record", "check_atomic", "chronological", "clean_text", "first_of_each_pair", "k_core",
-    "state_of", "write_atomic",
+    "own_state_of", "state_of", "write_atomic",
 ]  # fmt: skip
 
 KNOWN_TYPES = {"user_id": "token", "item_id": "token", "timestamp": "float", "rating": "float"}

@@ -123,6 +123,22 @@ def file_hash(path, algorithm="sha256"):
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
+def own_state_of(directory, name, settings):
+    """``state_of`` a data set that is to be written there.
+
+    Raises
+    ------
+    PrepError
+        Where a foreign one stands, too.
+    """
+    state = state_of(directory, name, settings)
+    if state == "foreign":
+        raise PrepError(
+            f"{directory} holds atomic files that dataset_prep did not write; choose another name"
+        )
+    return state
+
+
 def state_of(directory, name, settings, raw_path=None):
     """What stands at ``directory``: ``absent``, ``foreign``, ``stale`` or ``ready``.
 

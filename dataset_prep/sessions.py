@@ -27,7 +27,7 @@ from pathlib import Path
 import pandas as pd
 
 from dataset_prep import prepare as prepare_source
-from dataset_prep.atomic import Record, chronological, state_of, write_atomic
+from dataset_prep.atomic import Record, chronological, own_state_of, write_atomic
 from dataset_prep.errors import PrepError
 from dataset_prep.gaps import TIME, counted, cut
 from dataset_prep.session_parts import CLEAN, PAPER, clean_parts, paper_parts, targets_of
@@ -85,12 +85,7 @@ def prepare(
     _check_settings(name, settings)
     source = Path(prepare_source(dataset, raw_path, out))
     directory = Path(out) / name
-    state = state_of(directory, name, settings)
-    if state == "foreign":
-        raise PrepError(
-            f"{directory} holds atomic files that dataset_prep did not write; choose another name"
-        )
-    if state == "ready":
+    if own_state_of(directory, name, settings) == "ready":
         return directory
     record = Record(name, settings)
     events = _read(source, dataset, record)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dataset_prep.atomic import Record, first_of_each_pair, k_core, state_of, write_atomic
+from dataset_prep.atomic import Record, first_of_each_pair, k_core, own_state_of, write_atomic
 from dataset_prep.cells import TYPES
 from dataset_prep.errors import PrepError
 from dataset_prep.tabular import UNITS, read_table, seconds, typed
@@ -83,10 +83,7 @@ def prepare(
     roles = {"user": user, "item": item, "time": time, "text": list(text), "columns": columns or {}}
     limits = {"time_unit": time_unit, "k_user": k_user, "k_item": k_item, "distinct": distinct}
     record = Record(name, {"name": name, **roles, **limits})
-    if state_of(directory, name, record.settings) == "foreign":
-        raise PrepError(
-            f"{directory} holds atomic files that dataset_prep did not write; choose another name"
-        )
+    own_state_of(directory, name, record.settings)
     types = {"rating": "float"} | dict.fromkeys(text, "token_seq") | (columns or {})
     events = _interactions(Path(inter), (user, item, time), types, separator, time_unit, record)
     catalogue = _entities(items, item_key or item, "item_id", types, separator, record)
