@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from carousel import write_carousel
 from model.session.sessions import SESSIONS, batch_of, model_of
 
 from recbole_llm.errors import SettingError
 from recbole_llm.model.layout import Layout
+from recbole_llm.model.session import target_attention
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +44,31 @@ def test_the_scores_are_made_in_pieces_as_in_one(folder, monkeypatch):
     batch = {"item_id_list": seq_BL, "item_length": length_B, "item_id": torch.arange(1, 6)}
     found = []
     for cells in (2**20, 1):
-        monkeypatch.setattr("recbole_llm.model.session.tagnn.CELLS", cells)
+        monkeypatch.setattr("recbole_llm.model.session.target_attention.CELLS", cells)
         model.zero_grad()
         loss = model.calculate_loss(batch)
         loss.backward()
         found.append((loss, model.target.weight.grad.clone(), model.full_sort_predict(batch)))
     for whole, pieces in zip(*found, strict=True):
         assert torch.allclose(whole, pieces, atol=1e-6)
+
+
+@pytest.mark.parametrize("cells", [2**20, 40])
+def test_the_loss_and_its_gradients_are_those_of_the_scores(folder, monkeypatch, cells):
+    monkeypatch.setattr("recbole_llm.model.session.target_attention.CELLS", cells)
+    model, target_B = model_of(folder, "TAGNN"), torch.arange(1, 6)
+    graph = read(model).graph
+    torch.manual_seed(0)
+    sizes = (len(SESSIONS), len(graph.item_N), len(graph.item_N), model.n_items)
+    both = [[torch.randn(size, 8, requires_grad=True) for size in sizes]]
+    both.append([each.detach().clone().requires_grad_() for each in both[0]])
+    mine = target_attention.loss(*both[0], graph, target_B)
+    theirs = F.cross_entropy(target_attention.scores(*both[1], graph)[:, 1:], target_B - 1)
+    assert torch.allclose(mine, theirs, atol=1e-5)
+    (3 * mine).backward()
+    (3 * theirs).backward()
+    for first, second in zip(*both, strict=True):
+        assert torch.allclose(first.grad, second.grad, atol=1e-5) and first.grad.abs().sum() > 0
 
 
 def test_another_loss_is_refused(folder):
