@@ -6,9 +6,9 @@ as its name and the frames of its ranks: one of a run, one per seed of a benchma
 
 import numpy as np
 
-from .markdown import table
+from .markdown import pretty, table
 from .outcomes import CONVENTIONS
-from .ranks import metrics_from
+from .ranks import gain, metrics_from
 
 TRAIN_COUNTS = (0, 5, 10, 20, 50)  # the highest value of each bucket; what is higher has a bucket of its own
 HISTORY_LENGTHS = (5, 10, 20, 50)
@@ -59,15 +59,14 @@ def sliced(first, slices, models, column="rank_masked", metrics=("ndcg@10", "rec
             row += _means([group[column] for group in groups], metrics)
         rows.append(row)
     several = len(metrics) > 1
-    head = [f"{name} {METRICS[metric]}" if several else name for name, _ in models for metric in metrics]
+    head = [f"{name} {pretty(metric)}" if several else name for name, _ in models for metric in metrics]
     return table([first, "targets", *head], rows)
 
 
 def _means(ranks, metrics):
     if min(map(len, ranks)) < FEWEST:
         return ["too few"] * len(metrics)
-    found = [metrics_from(of_frame, [10]) for of_frame in ranks]
-    return [f"{np.mean([values[metric] for values in found]):.4f}" for metric in metrics]
+    return [f"{np.mean([gain(of_frame, metric).mean() for of_frame in ranks]):.4f}" for metric in metrics]
 
 
 def by_item(outcomes):

@@ -46,8 +46,8 @@ class Plan:
     seeds : tuple of int
     trials : dict of str to int
         Of each entry's search on each data set, its defaults among them; 1 where an entry's space is empty.
-    ours : str
-        The entry that the others are compared with, where no wrapper stands beside what it wraps.
+    ours : str or None
+        The entry that the others are compared with; None: each wrapper with what it wraps.
     metrics : tuple of str
         Those of the page, e.g. ``ndcg@10``, the ``compared`` one first.
     shared : dict
@@ -58,7 +58,7 @@ class Plan:
     datasets: tuple
     seeds: tuple
     trials: dict
-    ours: str
+    ours: str | None
     metrics: tuple
     shared: dict
 
@@ -69,10 +69,11 @@ class Plan:
 
     @property
     def pairs(self):
-        """(ours, theirs) of each difference: a wrapper and what it wraps; where there is none, ours and each other."""
+        """(ours, theirs) of each difference."""
         names = [one.name for one in self.entries]
-        wrapped = tuple((one.name, one.over) for one in self.entries if one.over in names)
-        return wrapped or tuple((self.ours, name) for name in names if name != self.ours)
+        if self.ours is None:
+            return tuple((one.name, one.over) for one in self.entries if one.over in names)
+        return tuple((self.ours, name) for name in names if name != self.ours)
 
 
 def plan_from(given):
@@ -84,21 +85,24 @@ def plan_from(given):
         For an unknown model, an empty list, a number that is none.
     """
     given = dict(given)
-    names = _words(given.pop("models", MODELS), "models")
+    names = words = _words(given.pop("models", MODELS), "models")
     datasets = _words(given.pop("datasets", "ml-100k"), "datasets")
     seeds = _numbers(given.pop("seeds", "2020,2021,2022"), "seeds")
     trials = given.pop("trials", "4")
-    ours = given.pop("ours", "LLMSeqRec" if "LLMSeqRec" in names else names[-1])
     if _yes(given.pop("strong", "True"), "strong") and STRONG not in names:
         names = (*names, STRONG)
-    if ours not in names:
-        raise SettingError(f"ours is {ours}, expected one of the models, {', '.join(names)}")
     metrics = _metrics(given, given.pop("compare", None))
     if "seed" in given:
         raise SettingError("seed is that of one training; a benchmark takes --seeds")
     entries = tuple(entry(name) for name in names)
     for one in entries:
         get_model(one.model)
+        get_model(entry(one.over or one.name).model)
+    ours = given.pop("ours", None)
+    if ours is None and not any(one.over in names for one in entries):
+        ours = "LLMSeqRec" if "LLMSeqRec" in names else words[-1]
+    if ours not in (None, *names):
+        raise SettingError(f"ours is {ours}, expected one of the models, {', '.join(names)}")
     return Plan(entries, datasets, seeds, _trials_of(entries, trials), ours, metrics, given)
 
 
@@ -175,8 +179,10 @@ def run(plan, home, workers=2, ray_address=None):
 
 def _refuse_unknown(plan):
     """Refuse a shared key that no model of the plan knows."""
-    models = {one.model for one in plan.entries} | {one.like for one in plan.entries if one.like}
-    known = {key for model in models for key in known_to(model, plan.datasets[0], plan.shared)}
+    models = [(one.model, one.keys) for one in plan.entries] + [
+        (one.like, {}) for one in plan.entries if one.like
+    ]
+    known = {key for model, keys in models for key in known_to(model, plan.datasets[0], plan.shared, keys)}
     for key in plan.shared.keys() - known:
         model = plan.entries[0].model  # says which key comes near
         configure(model, {"model": model, "dataset": plan.datasets[0], key: plan.shared[key]})
@@ -184,8 +190,11 @@ def _refuse_unknown(plan):
 
 def _settings(one, dataset, plan):
     """The settings of an entry on a data set before its search; refused here, before anything is trained, if wrong."""
-    shared = known_to(one.model, dataset, plan.shared)
+    shared = known_to(one.model, dataset, plan.shared, one.keys)
     settings = PROTOCOL | {"dataset": dataset} | shared
+    if one.over:
+        inner = entry(one.over)
+        settings |= _trained_as(one, configure(inner.model, _settings(inner, dataset, plan)))
     if one.like:
         settings |= taken_over(
             one, PROTOCOL | {"dataset": dataset} | known_to(one.like, dataset, plan.shared)
@@ -204,8 +213,13 @@ def _settings(one, dataset, plan):
 
 def taken_over(one, given):
     """The keys with which an entry has data, size, rows, optimiser and stopping of the model that it is ``like``."""
-    beside = configure(one.like, given | {"model": one.like})
-    return {key: value for key, value in alike(one.model, beside).items() if value is not None}
+    return _trained_as(one, configure(one.like, given | {"model": one.like}))
+
+
+def _trained_as(one, beside):
+    found = alike(one.model, beside, one.keys)
+    texts = () if one.like else ("text_",)  # what is wrapped may read none
+    return {key: value for key, value in found.items() if value is not None and not key.startswith(texts)}
 
 
 def _trials(one, dataset, settings, plan):

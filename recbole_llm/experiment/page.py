@@ -44,13 +44,13 @@ def write(home, findings, plan):
             parts.append(against(apart[dataset, kind], plan.compared, convention))
         if any(found.seeds for found in here):
             drawn |= {
-                f"{dataset}-ndcg.png": pictures.bars(here, ours, plan.compared),
+                f"{dataset}-bars.png": pictures.bars(here, ours, plan.compared),
                 f"{dataset}-cost.png": pictures.cost(here, ours, plan.compared),
                 f"{dataset}-curves.png": pictures.curves(here, ours),
             }
             parts += [
-                f"![{pretty(plan.compared)} of each model]({dataset}-ndcg.png)",
-                rare_items(here),
+                f"![{pretty(plan.compared)} of each model]({dataset}-bars.png)",
+                rare_items(here, plan.compared),
                 beyond_accuracy(here),
                 f"![What it costs]({dataset}-cost.png)",
                 f"![How it is learnt]({dataset}-curves.png)",
@@ -156,7 +156,7 @@ def said_of(findings):
     """What must be known before anything is compared; empty where there is nothing."""
     done = [found for found in findings if found.seeds]
     if done and not any(value for found in done for values in found.metrics.values() for value in values):
-        return "No model has a target among its ten best items: all are 0, and nothing can be compared."
+        return "No model has a target among its best items: all are 0, and nothing can be compared."
     if any(len(found.users["masked"]) == 1 for found in done):
         return "One user alone was tested: nothing is said of differences over users."
     return ""
@@ -192,11 +192,11 @@ def _chance(p):
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def rare_items(findings):
-    """NDCG@10 by how often an item was seen in training, the mean over the seeds."""
+def rare_items(findings, metric):
+    """The metric by how often an item was seen in training, the mean over the seeds."""
     models = [(found.name, found.ranks) for found in findings if found.seeds]
-    made = sliced("times in training", item_slices, models, metrics=["ndcg@10"])
-    return f"**Rare and new items: NDCG@10 by how often the target stands in training**; {MASKED}.\n\n{made}"
+    made = sliced("times in training", item_slices, models, metrics=[metric])
+    return f"**Rare and new items: {pretty(metric)} by how often the target stands in training**; {MASKED}.\n\n{made}"
 
 
 def beyond_accuracy(findings):

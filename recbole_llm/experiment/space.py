@@ -37,7 +37,7 @@ class Entry:
     space : dict
         What its search may vary; empty: it is not searched.
     over : str or None
-        The entry that it wraps.
+        The entry that it wraps, and whose data, size, rows, optimiser and stopping it takes over.
     """
 
     name: str
@@ -59,14 +59,18 @@ def entry(name):
     SettingError
         If the file has another key than ``KEYS``, or a space that is none.
     """
-    found, (wrapper, _, wrapped) = _read(name), name.rpartition("-")
-    if not found and wrapper and "over" in (outer := _read(wrapper)):
-        inner, model = entry(wrapped), outer.get("model", wrapper)
-        keys = inner.keys | outer.get("keys", {}) | {outer["over"]: inner.model}
-        return Entry(name, model, keys, inner.like, inner.space | outer.get("space", {}), wrapped)
-    space = found.get("space", {})
-    check(space)
-    return Entry(name, found.get("model", name), found.get("keys", {}), found.get("like"), space)
+    found, words = _read(name), name.split("-")
+    for place in range(len(words) - 1, 0, -1) if not found else ():
+        wrapper, wrapped = ("-".join(part) for part in (words[:place], words[place:]))
+        outer = _read(wrapper)
+        if "over" in outer:
+            inner = entry(wrapped)
+            keys = inner.keys | outer.get("keys", {}) | {outer["over"]: inner.model}
+            space = inner.space | outer.get("space", {})
+            return Entry(name, outer.get("model", wrapper), keys, None, space, wrapped)
+    return Entry(
+        name, found.get("model", name), found.get("keys", {}), found.get("like"), found.get("space", {})
+    )
 
 
 def _read(name):
@@ -76,6 +80,7 @@ def _read(name):
     unknown = set(found) - set(KEYS)
     if unknown:
         raise SettingError(f"{file.name} has {', '.join(sorted(unknown))}; expected {', '.join(KEYS)}")
+    check(found.get("space", {}))
     return found
 
 

@@ -88,8 +88,8 @@ def configure_baseline(config):
     return configure(config["baseline"], alike(config["baseline"], config))
 
 
-def alike(model_name, config):
-    """The keys with which a model has the data, size, rows, optimiser and stopping of ``config``'s model."""
+def alike(model_name, config, given=None):
+    """The keys with which a model, of the keys ``given``, has data, size, rows, optimiser, stopping of ``config``'s."""
     same = [*ALIKE.split(), *dataset_arguments, *evaluation_arguments]
     shared = {key: config[key] for key in same if key in config}
     shared |= {
@@ -100,12 +100,15 @@ def alike(model_name, config):
     if config["inner_multiplier"]:  # SASRec's names for the same sizes
         shared |= {"inner_size": config["inner_multiplier"] * config["hidden_size"], "loss_type": "CE"}
         shared |= {"hidden_dropout_prob": config["dropout"], "attn_dropout_prob": config["attention_dropout"]}
-    return known_to(model_name, config["dataset"], shared)
+    return known_to(model_name, config["dataset"], shared, given)
 
 
-def known_to(model_name, dataset, settings):
-    """Those of ``settings`` that a training of this model on this data set may be given."""
-    known = _config(get_model(model_name), dataset)._known_keys()
+def known_to(model_name, dataset, settings, given=None):
+    """Those of ``settings`` that a training of this model on this data set, of the keys ``given``, may be given.
+
+    A wrapper knows the keys of the ``backbone`` that it is given, too.
+    """
+    known = _config(get_model(model_name), dataset, given=given)._known_keys()
     return {key: value for key, value in settings.items() if key in known}
 
 

@@ -168,7 +168,9 @@ def test_other_settings_need_another_folder(finished, shop):
         ({"trials": "LLMSeqRec:x"}, "trials is 'x', expected whole numbers"),
         ({"trials": "Pop:2"}, "trials names Pop, expected each model that has a space: LLMSeqRec"),
         ({"ours": "SASRec"}, "ours is SASRec, expected one of the models, Pop, LLMSeqRec"),
+        ({"models": "SRGNN,LLM4SBR-SRGNN", "ours": "Pop"}, "ours is Pop, expected one of the models"),
         ({"seed": "3"}, "a benchmark takes --seeds"),
+        ({"models": "SRGNN,LLM4SBR-SRGN"}, "no model is called SRGN; did you mean SRGNN?"),
         ({"compare": "mrr@10"}, "compare is mrr@10, expected one of the metrics, recall@10, ndcg@10"),
     ],
 )
@@ -204,6 +206,42 @@ def test_a_wrapper_is_compared_with_what_it_wraps_by_the_metric_that_is_asked_fo
         and "|  | Recall@5 | of it |" in text
     )
     assert "| LLM4SBR-SRGNN less SRGNN |" in text
+
+
+@pytest.mark.parametrize(
+    "backbone", ["SRGNN", "TAGNN", "GCEGNN", "DHCN", "GRU4Rec", "SASRec", "NARM", "STAMP"]
+)
+def test_a_wrapper_is_trained_as_what_it_wraps(shop, backbone):
+    given = {
+        "models": f"{backbone},LLM4SBR-{backbone}",
+        "datasets": "carousel",
+        "strong": "False",
+        "seeds": "1",
+    }
+    own = {"GRU4Rec": {"dropout_prob": "0.7"}, "NARM": {"n_layers": "2"}, "SASRec": {"inner_size": "32"}}
+    plan = benchmark.plan_from(
+        given | {"data_path": str(shop), "train_rows": "prefix", "views": "{}"} | own.get(backbone, {})
+    )
+    inner, outer = (
+        benchmark.configure(one.model, benchmark._settings(one, "carousel", plan)) for one in plan.entries
+    )
+    same = "train_rows train_batch_size epochs stopping_step learner learning_rate warmup_steps weight_decay enable_amp"
+    same = [
+        *same.split(),
+        *own.get(backbone, {}),
+        *(["hidden_size"] if backbone != "STAMP" else []),
+    ]  # it has none
+    assert {key: outer[key] for key in same} == {key: inner[key] for key in same}
+    assert outer["backbone"] == backbone
+
+
+def test_a_wrapper_of_what_is_trained_on_dense_rows_is_refused(shop, tmp_path):
+    given = {"models": "GRU4Rec,LLM4SBR-GRU4Rec", "datasets": "carousel", "strong": "False", "seeds": "1"}
+    plan = benchmark.plan_from(given | {"data_path": str(shop), "views": "{}"})
+    with pytest.raises(
+        SettingError, match="train_rows: dense needs a model that reads left to right, but LLM4SBR"
+    ):
+        benchmark.run(plan, tmp_path, workers=1)
 
 
 def test_metrics_that_ranks_do_not_tell_leave_the_page_its_own(shop):

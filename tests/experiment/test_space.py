@@ -53,6 +53,8 @@ def test_a_wrapper_is_searched_as_what_it_wraps():
     assert outer.keys == inner.keys | {"intent_control": "shuffled", "backbone": "GRU4Rec"}
     assert inner.space and draws(outer.space, 4, seed=1) == draws(inner.space, 4, seed=1)
     assert entry("RecBole-SRGNN").over is None, "RecBole is no wrapper"
+    for wrapped in ("RecBole-SRGNN", "SASRec-strong"):
+        assert entry(f"LLM4SBR-{wrapped}").over == wrapped
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (PROPERTIES / "sweep").glob("*.yaml")))
