@@ -34,7 +34,8 @@ class ItemVectors(nn.Module):
     ----------
     spread : float or None
         Of a table that learns: the standard deviation of its numbers at the start. The smaller it is, the sooner they
-        leave the text; no score depends on it, for vectors are normalised before they are used. None: nothing learns.
+        leave the text. At the start no cosine depends on it: histories read vectors through a norm, behind a linear
+        map whose bias is zero. None: nothing learns.
     """
 
     def __init__(self, aligned, *, whiten, size, spread=None):

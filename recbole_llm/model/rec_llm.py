@@ -18,6 +18,7 @@ from ..text.location import locate
 from .encoders import LiGREncoder, SASRecEncoder, start_small
 from .language_model import LanguageModel
 
+EPSILON = 1e-8  # of the inputs' norm: the numbers of a table may start at 0.01, those behind W_in at less
 REACH = 15.0  # of the logits of attention pooling: their exponentials can then be summed along a history as they are
 CAUSAL = ("transformer", "sasrec", "decoder")  # an event's vector depends on it and on what came before it
 
@@ -117,12 +118,16 @@ def rec_llm(settings, max_length):
 
 
 class InputMap(nn.Module):
-    """z = gamma LN(W_in x + b): item vectors at the width and length that the Recommendation LLM is used to."""
+    """z = gamma LN(W_in x + b): item vectors at the width and length that the Recommendation LLM is used to.
+
+    b starts at zero: how long item vectors are is then of no account at the start.
+    """
 
     def __init__(self, size_in, llm, dropout):
         super().__init__()
         self.linear = nn.Linear(size_in, llm.width)
-        self.norm = nn.LayerNorm(llm.width, elementwise_affine=False)
+        nn.init.zeros_(self.linear.bias)
+        self.norm = nn.LayerNorm(llm.width, eps=EPSILON, elementwise_affine=False)
         self.gamma = nn.Parameter(torch.tensor(llm.input_norm / math.sqrt(llm.width)))
         self.dropout = nn.Dropout(dropout)
 

@@ -272,6 +272,13 @@ def test_a_table_learns_from_where_the_vectors_are(folder):
     assert table.model.item_llm.table_IW.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("head", ["embed", "tied"])
+def test_the_spread_of_a_table_says_nothing_at_the_start(folder, head):
+    worlds = [house(folder, "HierLLMRec", table_spread=spread, head=head) for spread in (1.0, 0.02)]
+    scores = [world.model.eval().full_sort_predict(a_batch(world))[:, 1:] for world in worlds]
+    assert torch.allclose(*scores, atol=1e-3)
+
+
 def test_an_item_without_text_has_a_learned_vector_and_padding_none(folder):
     model = house(folder, "HierLLMRec", without=("i3",)).model
     vectors, token = model.items(), 1
