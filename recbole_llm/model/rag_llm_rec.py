@@ -6,8 +6,9 @@ https://arxiv.org/abs/2412.18378): ``memory``, and ``knn_interp``, which learns 
 them. ``rag_fusion: none`` is HierLLMRec.
 
 Ours: a fusion starts close to the model without it, so that training can begin from a trained HierLLMRec
-(``start_from``); users are fused before the last normalisation, which keeps both parts on one scale; the bank is built
-anew from current weights for every evaluation, and before every ``rebuild_every``-th epoch.
+(``start_from``); users, and what is retrieved, have numbers of size 1 where they are fused, so that neither outweighs
+the other however long the item vectors are; the bank is built anew from current weights for every evaluation, and
+before every ``rebuild_every``-th epoch.
 
 Shapes: B batch, L longest history, T events asked for, I items with padding, K retrieved, M situations, W item-vector
 size, H width of the Recommendation LLM.
@@ -27,7 +28,7 @@ from . import checkpoint, hier_llm_rec
 from .hier_llm_rec import HierLLMRec
 from .layout import Layout
 from .memory import TrainingRows, next_places
-from .rag_fusion import CrossAttention, Gated, MemoryFusion, interpolated
+from .rag_fusion import CrossAttention, Gated, MemoryFusion, interpolated, level
 from .ranges import COUNT, POSITIVE, SHARE, check_ranges
 from .retrieval import UNLIKE, HiddenItems, HiddenRange, index_over, seen
 
@@ -77,12 +78,12 @@ class RAGLLMRec(HierLLMRec):
         check(s, self.dense)
         self.rows = TrainingRows(dataset, s.bank_size, config["seed"])
         self.bank, self.epoch = None, 0  # the trainer counts the epochs
-        item_width, width = self.item_llm.width, self.rec_llm.width
+        width = self.rec_llm.width
         match s.rag_fusion:
             case "gated":
-                self.fusion = Gated(item_width, width, s.rag_agg)
+                self.fusion = Gated(width, s.rag_agg)
             case "cross_attn":
-                self.fusion = CrossAttention(item_width, item_width, width)
+                self.fusion = CrossAttention(width)
             case "memory":
                 self.fusion = MemoryFusion(width, s.memory_alpha, s.memory_beta, s.dropout)
             case "prepend":
@@ -129,17 +130,20 @@ class RAGLLMRec(HierLLMRec):
         user_TH = self.read(layout.pack(item_seq_BL), layout)
         if fusion in ("gated", "cross_attn"):
             item_TK, known_TK = self.retrieve_items(user_TH, item_seq_BL, layout)
-            found_TKW = F.embedding(item_TK, self.current_items())
-            both = (found_TKW,) if fusion == "gated" else (found_TKW, found_TKW)
-            user_TH = self.fusion(user_TH, *both, known_TK)
+            found_TKH = self._as_read(item_TK)
+            both = (found_TKH,) if fusion == "gated" else (found_TKH, found_TKH)
+            user_TH = self.fusion(level(user_TH), *both, known_TK)
         elif fusion == "memory":
             like_TK, row_TK = self.recall(user_TH, layout, beside)
             bank = self._bank()
-            target_TKH = self.input_map.linear(F.embedding(bank.item_M[row_TK], self.current_items()))
-            user_TH = self.fusion(
-                user_TH, F.embedding(row_TK, bank.sequence_MH), target_TKH, like_TK > UNLIKE
-            )
+            sequence_TKH = level(F.embedding(row_TK, bank.sequence_MH))
+            target_TKH = self._as_read(bank.item_M[row_TK])
+            user_TH = self.fusion(level(user_TH), sequence_TKH, target_TKH, like_TK > UNLIKE)
         return self.project(user_TH)
+
+    def _as_read(self, item_TK):
+        """(T, K, H): items as histories are read, on the scale of levelled users."""
+        return self.input_map.level(F.embedding(item_TK, self.current_items()))
 
     def full_sort_predict(self, interaction):
         """(B, I): the score of every item as the next one."""

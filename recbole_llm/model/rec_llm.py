@@ -131,9 +131,13 @@ class InputMap(nn.Module):
         self.gamma = nn.Parameter(torch.tensor(llm.input_norm / math.sqrt(llm.width)))
         self.dropout = nn.Dropout(dropout)
 
+    def level(self, item_TW):
+        """(T, H): mapped vectors of numbers of size 1, however long they were."""
+        return self.norm(self.linear(self.dropout(item_TW)))
+
     def forward(self, item_TW):
         """(T, H)."""
-        return self.gamma * self.norm(self.linear(self.dropout(item_TW)))
+        return self.gamma * self.level(item_TW)
 
 
 class Pooling(nn.Module):

@@ -221,15 +221,39 @@ def test_interpolation_by_hand():
 
 
 def test_the_gate_by_hand():
-    gate = Gated(1, 1, "mean")
+    gate = Gated(2, "mean")
     with torch.no_grad():
-        gate.project.weight.fill_(2.0)
+        gate.project.weight.copy_(torch.eye(2))
         gate.gate.weight.zero_()
-        gate.gate.bias.zero_()
-    found, known = torch.tensor([[[1.0], [3.0], [50.0]]]), torch.tensor([[True, True, False]])
-    assert gate(torch.tensor([[10.0]]), found, known).item() == pytest.approx(0.5 * 10 + 0.5 * 2 * 2.0)
-    assert gate(torch.tensor([[10.0]]), found, ~known & known).item() == 10.0, (
-        "nothing found, nothing mixed in"
+        gate.gate.bias.fill_(torch.tensor(3.0).log())  # a gate of 3/4
+    found = torch.tensor([[[5.0, 1.0], [3.0, 1.0], [1.0, 50.0]]])  # the mean of the first two is (4, 1)
+    known, user = torch.tensor([[True, True, False]]), torch.tensor([[-1.0, 1.0]])
+    assert torch.allclose(gate(user, found, known), torch.tensor([[-0.75 + 0.25, 0.75 - 0.25]]), atol=1e-4)
+    assert torch.equal(gate(user, found, ~known & known), user), "nothing found, nothing mixed in"
+
+
+@pytest.mark.parametrize("fusion", ["gated", "cross_attn", "memory"])
+def test_what_is_fused_does_not_depend_on_the_spread_of_the_table(folder, fusion):
+    scores = []
+    for spread in (1.0, 0.02):
+        world = rag(folder, fusion, table_spread=spread)
+        torch.manual_seed(1)
+        for weight in world.model.fusion.parameters():  # some start at zero, and would say nothing
+            torch.nn.init.normal_(weight, std=0.3)
+        scores.append(world.model.eval().full_sort_predict(a_batch(world))[:, 1:])
+    assert torch.allclose(*scores, atol=2e-3)
+
+
+def test_the_share_mixed_in_is_what_the_gate_says(folder):
+    world = rag(folder, "gated", table_spread=0.02)
+    model, seen = world.model.eval(), {}
+    torch.nn.init.zeros_(model.fusion.gate.weight)
+    model.fusion.register_forward_hook(lambda _, given, made: seen.update(user=given[0], fused=made))
+    model.full_sort_predict(a_batch(world))
+    gate = torch.sigmoid(torch.tensor(3.0))
+    said = seen["fused"] - gate * seen["user"]
+    assert torch.allclose(
+        said.norm(dim=1) / seen["user"].norm(dim=1), (1 - gate) / gate.new_ones(1), atol=1e-3
     )
 
 
