@@ -117,6 +117,11 @@ class HierLLMRec(VectorRecommender):
 
     # ------------------------------------------------------------------ items
 
+    @property
+    def items_are_dear(self):
+        """Whether each item's text is read at every step."""
+        return self.settings.item_llm_mode in LIVE
+
     def items(self, item_N=None):
         """(I, W), or (N, W) of the items that ``item_N`` names: what the Item LLM makes of their texts."""
         return self.item_llm(item_N)

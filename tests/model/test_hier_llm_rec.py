@@ -170,6 +170,19 @@ def test_a_model_that_sees_the_whole_history_takes_no_dense_rows(folder, tiny):
         house(folder, "HierLLMRec", rec_llm="t5_encoder", rec_llm_path=tiny("t5"), train_rows="dense")
 
 
+@pytest.mark.parametrize("init", ["pretrained", "random"])
+@pytest.mark.parametrize(
+    ("kind", "causal"), [("bert", False), ("t5", False), ("llama", True), ("gpt2", True)]
+)
+def test_whether_a_language_model_reads_ahead_is_tried(folder, tiny, kind, causal, init):
+    keys = {"rec_llm_path": tiny(kind), "rec_init": init, "train_rows": "prefix"}
+    right, wrong = ("decoder", "t5_encoder") if causal else ("t5_encoder", "decoder")
+    house(folder, "HierLLMRec", rec_llm=right, **keys)
+    refusal = "but .* reads left to right" if causal else "an event would see later ones"
+    with pytest.raises(SettingError, match=refusal):
+        house(folder, "HierLLMRec", rec_llm=wrong, **keys)
+
+
 # ---------------------------------------------------------------------- texts
 
 
@@ -301,9 +314,7 @@ def test_an_item_without_text_has_a_learned_vector_and_padding_none(folder):
         ("llama", "item_token"),
     ],
 )
-def test_an_item_llm_that_learns_reads_the_items_of_a_batch_and_all_before_ranking(
-    folder, tiny, kind, pooling
-):
+def test_an_item_llm_that_learns_reads_all_items_anew_before_ranking(folder, tiny, kind, pooling):
     keys = {"item_llm_mode": "lora", "loss": "nce", "n_negatives": 4, "pool_item": pooling}
     keys["nce_thres"] = 2.0  # random weights make all texts alike
     _, parts, model = live(folder, text_encoder=tiny(kind), **keys)
@@ -318,6 +329,22 @@ def test_an_item_llm_that_learns_reads_the_items_of_a_batch_and_all_before_ranki
         assert any(p.grad.abs().sum() > 0 for p in adapters.values())
         optimizer.step()
     assert not torch.allclose(*scores, atol=1e-5), "the items were read anew"
+
+
+def test_of_a_batch_an_item_llm_that_learns_reads_each_item_once_and_no_other(folder, tiny):
+    keys = {"item_llm_mode": "lora", "loss": "nce", "n_negatives": 2, "MAX_ITEM_LIST_LENGTH": 4}
+    _, parts, model = live(folder, text_encoder=tiny("t5"), train_batch_size=2, **keys)
+    read, whole = [], model.item_llm._read
+    model.item_llm._read = lambda item_N: read.append(item_N.tolist()) or whole(item_N)
+    batch = next(iter(parts[0]))
+    torch.manual_seed(0)
+    model.train().calculate_loss(batch)
+    named = {0, *batch["item_id_list"].flatten().tolist(), *batch["next_item_list"].flatten().tolist()}
+    (items,) = read
+    assert named <= set(items) and len(set(items)) == len(items) <= len(named) + 2 < model.n_items
+    read.clear()
+    model.eval().full_sort_predict(next(iter(parts[2]))[0])
+    assert [len(items) for items in read] == [model.n_items], "of 18 items 64 are read at a time"
 
 
 def test_a_learning_item_llm_reads_each_text_as_alone(folder, tiny):
