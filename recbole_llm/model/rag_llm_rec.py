@@ -33,6 +33,7 @@ from .ranges import COUNT, POSITIVE, SHARE, check_ranges
 from .retrieval import UNLIKE, HiddenItems, HiddenRange, index_over, seen
 
 OF_ITEMS = ("gated", "cross_attn", "prepend")
+OF_SITUATIONS = ("memory", "knn_interp")
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ class RAGLLMRec(HierLLMRec):
         super().__init__(config, dataset)
         s = self.settings
         check(s, self.dense)
+        if s.rag_fusion in OF_SITUATIONS and not hasattr(dataset, "among_all"):
+            raise SettingError(
+                f"rag_fusion: {s.rag_fusion} tells what a user did later by the order of events, which only rows kept "
+                "as offsets know; set history_as_offsets: True and give no benchmark_filename"
+            )
         self.rows = TrainingRows(dataset, s.bank_size, config["seed"])
         self.bank, self.epoch = None, 0  # the trainer counts the epochs
         width = self.rec_llm.width
@@ -200,9 +206,13 @@ class RAGLLMRec(HierLLMRec):
     def recall(self, user_TH, layout, beside):
         """(T, K) likenesses and rows of the bank's situations near each user vector, none that a user came to later."""
         bank = self._bank()
+        if beside.user_B is None:  # a history of nobody in the data set
+            nothing_T = torch.zeros(len(user_TH), dtype=torch.long, device=user_TH.device)
+            return bank.index.nearest(user_TH, self.settings.rag_top_k, HiddenRange(nothing_T, nothing_T))
         user_T, place_T = next_places(layout, beside.user_B, beside.end_B)
-        hidden = HiddenRange(*bank.later(user_T, place_T))
-        return bank.index.nearest(user_TH, self.settings.rag_top_k, hidden)
+        if self.training:  # its rows count the events of the training part
+            place_T = self.rows.dataset.among_all(place_T)
+        return bank.index.nearest(user_TH, self.settings.rag_top_k, HiddenRange(*bank.later(user_T, place_T)))
 
     def _index(self, table_MW, similarity="cosine", exact_up_to=None):
         s = self.settings

@@ -1,17 +1,24 @@
 """RAGLLMRec: what it may retrieve and what it must not, and that it is HierLLMRec where retrieval says nothing."""
 
 import copy
+import json
 
+import pandas as pd
 import pytest
 import torch
-from carousel import N_ITEMS, house, write_carousel
+from carousel import N_ITEMS, TINY, house, write_carousel
+from recbole.data.interaction import Interaction
+from tiny_llm import WORDS, write_tiny_llm
 from torch.nn import functional as F
 
 from recbole_llm.data.parts import ROW_END
 from recbole_llm.errors import ArtifactError, SettingError
+from recbole_llm.evaluation.ranks import ranks_of
 from recbole_llm.model import base, checkpoint, retrieval
 from recbole_llm.model.layout import Layout
 from recbole_llm.model.rag_fusion import Gated, MemoryFusion, interpolated
+from recbole_llm.train import run as road
+from recbole_llm.train.build import configured, known_to, restore, split
 from recbole_llm.train.trainer import trainer_for
 
 ITEM_FUSIONS = ("gated", "cross_attn")
@@ -150,6 +157,86 @@ def test_a_bank_of_some_is_drawn_by_the_seed(folder):
     first, second = (world.model.eval().rows.bank(world.model, retrieval.Exact) for _ in range(2))
     assert len(first) == 50 and torch.equal(first.place_M, second.place_M)
     assert (first.place_M.diff() > 0).all()
+
+
+@pytest.mark.parametrize("most", [50, 10**6])
+def test_the_bank_does_not_depend_on_how_the_windows_of_an_epoch_are_cut(folder, most):
+    world = rag(folder, "memory", bank_size=most, window_shift=True, MAX_ITEM_LIST_LENGTH=4)
+    model, windows, banks = world.model.eval(), world.train._dataset.windows, []
+    for epoch in (0, 3):
+        windows.cut(epoch)
+        before = windows.start
+        banks.append(model.rows.bank(model, retrieval.Exact))
+        assert windows.start is before, "training goes on with its own"
+    assert torch.equal(banks[0].place_M, banks[1].place_M)
+    assert torch.equal(banks[0].sequence_MH, banks[1].sequence_MH)
+
+
+def test_of_prefix_rows_those_that_were_drawn_are_read_alone(folder):
+    world, read = rag(folder, "memory", bank_size=5, train_rows="prefix"), []
+    whole = world.model.read
+    world.model.read = lambda item_T, layout: read.append(layout.batch) or whole(item_T, layout)
+    assert len(world.model.eval()._bank()) == sum(read) == 5
+
+
+@pytest.mark.parametrize("rows", ["dense", "prefix"])
+def test_nobody_is_shown_what_he_did_later_where_some_items_were_made_new(folder, rows):
+    world = rag(folder, "memory", train_rows=rows, cold_share=0.2)
+    model, dataset = world.model.eval(), world.train._dataset
+    bank = model._bank()
+    assert dataset.cold.any() and not dataset.cold[bank.item_M].any()
+    whole = world.test._dataset  # counts all events
+    assert torch.equal(whole.events["item_id"][bank.place_M], bank.item_M)
+    assert torch.equal(whole.events["user_id"][bank.place_M], bank.user_M)
+    model.settings.__dict__["rag_top_k"] = len(bank)
+    for training, loader in ((True, world.train), (False, world.valid)):
+        batch = next(iter(loader))
+        batch = batch if training else batch[0]
+        layout, beside = Layout.of(batch["item_length"], only_last=True), model.beside(batch)
+        user = model.read(layout.pack(batch["item_id_list"]), layout)
+        model.training, model.bank = training, bank
+        like, row = model.recall(user, layout, beside)
+        model.eval()
+        place = dataset.among_all(beside.end_B) if training else beside.end_B
+        for one in range(len(user)):
+            found = row[one][like[one] > retrieval.UNLIKE]
+            mine = bank.user_M[found] == beside.user_B[one]
+            assert (bank.place_M[found][mine] < place[one]).all()
+            hidden = (bank.user_M == beside.user_B[one]) & (bank.place_M >= place[one])
+            assert len(found) == len(bank) - hidden.sum()
+
+
+@pytest.mark.parametrize("fusion", ["memory", "knn_interp"])
+def test_a_history_of_nobody_in_the_data_set_can_be_ranked(folder, fusion):
+    world = rag(folder, fusion)
+    items, length = torch.tensor([[3, 5, 7]]), torch.tensor([3])
+    assert torch.isfinite(world.model.eval()(items, length)).all()
+    history = Interaction({"item_id_list": items, "item_length": length})
+    assert torch.isfinite(world.model.full_sort_predict(history)).all()
+
+
+@pytest.mark.parametrize("fusion", ["memory", "knn_interp"])
+def test_situations_need_the_order_of_events(folder, fusion):
+    with pytest.raises(SettingError, match="which only rows kept as offsets know; set history_as_offsets"):
+        rag(folder, fusion, history_as_offsets=False, train_rows="prefix")
+
+
+@pytest.mark.parametrize("fusion", ["memory", "knn_interp"])
+def test_a_model_that_is_taken_up_again_ranks_as_its_report_says(folder, tmp_path, fusion):
+    words = [*WORDS, "Title", "Horse", "number", ":", ".", *map(str, range(N_ITEMS))]
+    encoder = write_tiny_llm(tmp_path / "encoder", "bert", words)
+    keys = known_to("RAGLLMRec", "carousel", TINY) | {"epochs": 3, "eval_step": 1, "lambda_knn": 0.5}
+    keys |= {"data_path": folder, "artifact_path": tmp_path, "run_path": tmp_path, "text_encoder": encoder}
+    keys |= {"rag_fusion": fusion, "bank_size": 40, "text_max_tokens": 16, "MAX_ITEM_LIST_LENGTH": 4}
+    named = {"model": "RAGLLMRec", "dataset": "carousel"} | keys
+    run = road.main([f"--{key}={value}" for key, value in named.items()])
+    reported = pd.read_parquet(run / "ranks.parquet").set_index("user")["rank"]
+    model, train_set = restore(run)
+    *_, test_set = split(configured(json.loads((run / "settings.json").read_text())))
+    rows = test_set[torch.arange(len(test_set))]
+    rank = ranks_of(model.full_sort_predict(rows), torch.arange(len(rows)), rows["item_id"])
+    tokens = train_set.id2token("user_id", rows["user_id"].numpy())
+    assert dict(zip(tokens, rank.tolist(), strict=True)) == reported.to_dict()
 
 
 def test_the_bank_of_training_is_renewed_as_often_as_asked_and_that_of_ranking_always(folder):
