@@ -393,6 +393,27 @@ def test_a_checkpoint_holds_what_learns_and_goes_with_its_language_model(folder,
         trainer_for(other.config, other.model).load_best(trainer.saved_model_file)
 
 
+def test_of_an_item_llm_with_adapters_a_checkpoint_holds_these_alone(folder, tiny):
+    keys = {"item_llm_mode": "lora", "loss": "nce"}
+    _, _, model = live(folder, text_encoder=tiny("t5"), **keys)  # its word embeddings have two names
+    held = [name.removeprefix("item_llm.") for name in model.state_dict() if name.startswith("item_llm.")]
+    assert "no_text" in held and any("lora" in name for name in held)
+    assert all("lora" in name for name in held if name.startswith("llm."))
+    model.load_state_dict(model.state_dict())
+
+
+@pytest.mark.parametrize("part", ["item", "rec"])
+def test_language_models_keep_no_cache_of_what_they_read(folder, tiny, part):
+    if part == "item":
+        _, _, model = live(folder, text_encoder=tiny("llama"), item_llm_mode="full", loss="nce")
+    else:
+        model = house(folder, "HierLLMRec", rec_llm="decoder", rec_llm_path=tiny("llama")).model
+    llm, kept = getattr(model, f"{part}_llm").llm, []
+    llm.register_forward_hook(lambda _, given, made: kept.append(made.past_key_values))
+    model.eval().full_sort_predict(next(iter(house(folder).test))[0])
+    assert kept and not any(kept)
+
+
 @pytest.mark.parametrize("part", ["item", "rec"])
 def test_activations_made_anew_give_the_same_gradients(folder, tiny, part):
     keys = {"loss": "nce", "n_negatives": 4, "dropout": 0.0, "input_dropout": 0.0, "lora_dropout": 0.0}
