@@ -229,19 +229,23 @@ class RAGLLMRec(HierLLMRec):
         return self._kept["bank"]
 
     def _read_behind_retrieved(self, item_seq_BL, layout):
-        """(B, H): the pooled vector of each history with the retrieved items in front of it."""
-        s, count = self.settings, self.settings.rag_top_k
+        """(B, H): the pooled vector of each history with the items that were found in front of it."""
+        s = self.settings
         item_BK, known_BK = self.retrieve_items(None, item_seq_BL, layout)
         item_BL = torch.cat([item_BK * known_BK, item_seq_BL[:, : layout.length]], 1)
-        longer = Layout.of(layout.length_B + count, only_last=True)
+        item_BL = item_BL.gather(
+            1, (item_BL == 0).long().argsort(dim=1, stable=True)
+        )  # no gap before the history
+        count_B = known_BK.sum(1)
+        longer = Layout.of(layout.length_B + count_B, only_last=True)
         input_TH = self.input_map(F.embedding(longer.pack(item_BL), self.current_items()))
-        retrieved_T1 = (longer.position_T < count)[:, None]
+        retrieved_T1 = (longer.position_T < count_B[longer.row_T])[:, None]
         input_TH = input_TH + self.retrieved_type * retrieved_T1
         hidden_TH = self.rec_llm(input_TH, self.pooling.needed(longer))
         if s.pool_ret or s.pool_user == "last":
             return self.pooling(hidden_TH, longer)
-        kept_T = torch.nonzero(~retrieved_T1.squeeze(1)).squeeze(1)
-        return self.pooling(hidden_TH[kept_T], layout)
+        own_T = layout.row_T * longer.length + count_B[layout.row_T] + layout.position_T
+        return self.pooling(longer.pad(hidden_TH).flatten(0, 1)[own_T], layout)
 
     # ------------------------------------------------------------------ training
 

@@ -113,6 +113,21 @@ def test_where_all_but_a_few_items_are_seen_the_rest_is_marked_as_not_found(fold
     assert torch.isfinite(model(items, torch.tensor([items.shape[1]]))).all()
 
 
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_in_front_of_a_history_stands_what_was_found_and_no_more(folder, pooling):
+    # two items are left for the first, three for the second
+    items = torch.tensor([[*range(1, N_ITEMS - 1)], [*range(3, N_ITEMS), 0]])
+    length, scores = (items > 0).sum(1), []
+    for most in (3, 5, 50):
+        keys = {"rag_query": "mean_items", "train_rows": "prefix", "rag_top_k": most}
+        keys |= {"pool_user": pooling, "MAX_ITEM_LIST_LENGTH": 20, "rag_fusion": "prepend"}
+        model = house(folder, "RAGLLMRec", **keys).model.eval()
+        scores.append(model(items, length))
+    assert torch.allclose(scores[0], scores[1], atol=1e-5) and torch.allclose(*scores[1:], atol=1e-5)
+    alone = model(items[1:], length[1:])
+    assert torch.allclose(scores[0][1:], alone, atol=1e-5)
+
+
 # ---------------------------------------------------------------------- the bank
 
 
