@@ -85,12 +85,10 @@ class HierLLMRec(VectorRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset, settings_from(config, self.settings_class))
         s = self.settings
-        check(s, self.dense)
+        self.check()
         if s.item_llm_mode not in LIVE:
             self.text_fingerprints = dict(dataset.text_fingerprints)
-        self.item_llm = item_llm(
-            s, dataset, config["text_encoder"], config["text_revision"], config["text_max_tokens"]
-        )
+        self.item_llm = item_llm(s, dataset, config)
         self.rec_llm = rec_llm(s, self.max_seq_length + self.extra_length)
         for name in ("item_llm", "rec_llm"):
             base = getattr(getattr(self, name), "fingerprint", None)
@@ -104,6 +102,15 @@ class HierLLMRec(VectorRecommender):
         )
 
     extra_length = 0  # places that a history may take beside its events
+
+    def check(self):
+        """Refuse settings before anything is built of them."""
+        check(self.settings, self.dense)
+
+    @property
+    def text_model(self):
+        """The name of the model that reads the items' texts; None where it read them ahead of training."""
+        return getattr(self.item_llm, "name", None)
 
     @staticmethod
     def reads_text(config):
@@ -259,6 +266,11 @@ def check(s, dense):
     if s.pool_item == "item_token" and s.item_llm_mode not in LIVE:
         raise SettingError(
             f"pool_item: item_token is learned, but item_llm_mode is {s.item_llm_mode}; set it to lora or full"
+        )
+    if s.pool_item != "mean" and s.item_llm_mode not in LIVE:
+        raise SettingError(
+            f"pool_item: {s.pool_item} is for item_llm_mode: lora or full, and the vectors of {s.item_llm_mode} are "
+            f"made ahead of training; set text_pooling: {s.pool_item}"
         )
     if s.loss == "nce" and (s.score != "cosine" or s.negatives == "row"):
         raise SettingError(

@@ -25,12 +25,12 @@ from torch import nn
 from ..compat.plain import restored
 from ..errors import ArtifactError, SettingError
 from . import checkpoint, hier_llm_rec
-from .hier_llm_rec import HierLLMRec
+from .hier_llm_rec import LIVE, HierLLMRec
 from .layout import Layout
 from .memory import TrainingRows, next_places
 from .rag_fusion import CrossAttention, Gated, MemoryFusion, interpolated, level
 from .ranges import COUNT, POSITIVE, SHARE, check_ranges
-from .retrieval import UNLIKE, HiddenItems, HiddenRange, index_over, seen
+from .retrieval import UNLIKE, Drawn, HiddenItems, HiddenRange, index_over, seen
 
 OF_ITEMS = ("gated", "cross_attn", "prepend")
 OF_SITUATIONS = ("memory", "knn_interp")
@@ -76,7 +76,6 @@ class RAGLLMRec(HierLLMRec):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         s = self.settings
-        check(s, self.dense)
         if s.rag_fusion in OF_SITUATIONS and not hasattr(dataset, "among_all"):
             raise SettingError(
                 f"rag_fusion: {s.rag_fusion} tells what a user did later by the order of events, which only rows kept "
@@ -96,6 +95,11 @@ class RAGLLMRec(HierLLMRec):
                 self.retrieved_type = nn.Parameter(torch.empty(width).normal_(std=0.02))
         if s.start_from:
             self._start_from(Path(s.start_from))
+
+    def check(self):
+        """Refuse settings before anything is built of them."""
+        super().check()
+        check(self.settings, self.dense)
 
     @property
     def extra_length(self):
@@ -186,9 +190,6 @@ class RAGLLMRec(HierLLMRec):
         s, item_IW = self.settings, self.current_items()
         history_TL = seen(item_seq_BL, layout)
         hidden_TL = history_TL if s.exclude_history else history_TL[:, :0]
-        if s.rag_control == "random":
-            drawn = torch.randint(1, self.n_items, (len(history_TL), s.rag_top_k), device=item_seq_BL.device)
-            return drawn, torch.ones_like(drawn, dtype=torch.bool)
         match s.rag_query:
             case "user":
                 query_TW, table_IW = self.project(user_TH), self.scored(item_IW)
@@ -196,9 +197,7 @@ class RAGLLMRec(HierLLMRec):
                 last = s.query_items if s.rag_query == "mean_items" else 1
                 query_TW, table_IW = _mean_of_last(history_TL, item_IW, last), item_IW
         if "index" not in self._kept:  # of this batch in training, of this evaluation otherwise
-            # a table that learns is another one at the next batch, and not worth more than a look at all of it
-            exact_up_to = len(table_IW) if self.training else s.exact_up_to
-            self._kept["index"] = self._index(table_IW, s.rag_similarity, exact_up_to)
+            self._kept["index"] = self._index_of_items(table_IW)
         like_TK, item_TK = self._kept["index"].nearest(query_TW, s.rag_top_k, HiddenItems(hidden_TL))
         return item_TK, like_TK > UNLIKE
 
@@ -213,6 +212,16 @@ class RAGLLMRec(HierLLMRec):
         if self.training:  # its rows count the events of the training part
             place_T = self.rows.dataset.among_all(place_T)
         return bank.index.nearest(user_TH, self.settings.rag_top_k, HiddenRange(*bank.later(user_T, place_T)))
+
+    def _index_of_items(self, table_IW):
+        """What finds items; with ``rag_control: random`` what draws them, in every evaluation the same."""
+        s = self.settings
+        if s.rag_control == "random":
+            seeded = None if self.training else torch.Generator().manual_seed(self.rows.seed)
+            return Drawn(table_IW, seeded)
+        # a table that learns is another one at the next batch, and not worth more than a look at all of it
+        exact_up_to = len(table_IW) if self.training else s.exact_up_to
+        return self._index(table_IW, s.rag_similarity, exact_up_to)
 
     def _index(self, table_MW, similarity="cosine", exact_up_to=None):
         s = self.settings
@@ -281,6 +290,15 @@ def check(s, dense):
     if s.rag_fusion == "prepend" and s.rag_query == "user":
         raise SettingError(
             "rag_fusion: prepend retrieves before the history is read; set rag_query: mean_items or last_item"
+        )
+    if s.rag_control == "random" and s.rag_fusion in OF_SITUATIONS:
+        raise SettingError(
+            f"rag_control: random draws items, but rag_fusion: {s.rag_fusion} recalls situations; set rag_control: none"
+        )
+    if s.item_llm_mode in LIVE and s.rag_fusion in (*OF_ITEMS, "memory"):
+        raise SettingError(
+            f"item_llm_mode: {s.item_llm_mode} would read every item's text at every step, for rag_fusion: "
+            f"{s.rag_fusion} looks among all items; set item_llm_mode: frozen or table"
         )
     if (
         s.rag_query == "user"

@@ -15,6 +15,7 @@ from recbole_llm.model.base import Beside
 from recbole_llm.model.layout import Layout
 from recbole_llm.model.rec_llm import Pooling
 from recbole_llm.text.plain import clean
+from recbole_llm.train import run as road
 from recbole_llm.train.build import build, configure, known_to
 from recbole_llm.train.trainer import trainer_for
 
@@ -252,6 +253,57 @@ def test_an_encoder_that_is_not_at_hand_gives_way_to_the_fallback(folder, tmp_pa
     assert (
         "`nobody/has-this-model` is not on this machine" in caplog.text and "takes its place" in caplog.text
     )
+
+
+@pytest.mark.parametrize("mode", ["table", "lora"])
+def test_a_report_says_which_model_stood_in_for_the_one_that_was_asked_for(folder, tiny, tmp_path, mode):
+    keys = known_to("HierLLMRec", "carousel", TINY) | {"data_path": folder, "run_path": tmp_path, "epochs": 1}
+    keys |= {"artifact_path": tmp_path, "text_fields": "title", "text_max_tokens": 16, "text_pooling": "cls"}
+    keys |= {"text_encoder": "nobody/has-this-model", "text_revision": "main", "text_fallback": tiny("bert")}
+    keys |= {"item_llm_mode": mode} | ({} if mode == "table" else {"loss": "nce", "n_negatives": 2})
+    named = {"model": "HierLLMRec", "dataset": "carousel"} | keys
+    run = road.main([f"--{key}={value}" for key, value in named.items()])
+    said = (
+        f"{Path(tiny('bert')).name} read its texts in place of nobody/has-this-model, which was not at hand."
+    )
+    assert f"HierLLMRec: {said}" in (run / "report.md").read_text()
+
+
+def test_a_stand_in_has_a_pooling_and_a_commit_of_its_own(folder, tiny, tmp_path):
+    keys = {"text_fallback": tiny("bert"), "text_pooling": "cls", "text_revision": "a" * 40}
+    keys |= {"trust_remote_code": True}
+    _, texts, _ = build(
+        configure(
+            "HierLLMRec",
+            known_to("HierLLMRec", "carousel", TINY)
+            | {
+                "model": "HierLLMRec",
+                "dataset": "carousel",
+                "data_path": str(folder),
+                "artifact_path": str(tmp_path),
+                "text_encoder": "nobody/has-this-model",
+                "text_max_tokens": 16,
+                **keys,
+            },
+        )
+    )
+    made_from = texts["item"]["made_from"]["encoder"]
+    assert made_from["pooling"] == "mean" and made_from["revision"].startswith("sha256:")
+
+
+def test_items_that_a_learning_item_llm_reads_can_have_the_texts_of_others(folder, tiny):
+    keys = {"item_llm_mode": "lora", "loss": "nce", "text_encoder": tiny("bert")}
+    texts = [
+        live(folder, **keys, text_control=control)[1][0]._dataset.item_texts for control in ("", "shuffled")
+    ]
+    assert sorted(texts[0]) == sorted(texts[1]) and texts[1][0] == ""
+    assert sum(own == other for own, other in zip(*texts, strict=True)) < 5
+    with pytest.raises(
+        SettingError, match="text_control: random makes noise of text vectors, but here the texts"
+    ):
+        live(folder, **keys, text_control="random")
+    with pytest.raises(SettingError, match="text_control is 'mixed', expected shuffled or random"):
+        live(folder, **keys, text_control="mixed")
 
 
 def test_texts_that_the_encoder_has_no_words_for_are_warned_of(folder, tmp_path, caplog):
@@ -500,6 +552,10 @@ def test_a_real_language_model_learns_to_recommend(folder, shared_data):
             "rec_llm_mode: lora is for a pretrained model, but rec_llm is transformer",
         ),
         ({"pool_item": "item_token"}, "item_token is learned, but item_llm_mode is table"),
+        (
+            {"pool_item": "cls", "item_llm_mode": "frozen"},
+            "are made ahead of training; set text_pooling: cls",
+        ),
         ({"loss": "nce", "score": "dot"}, "loss: nce compares cosines"),
         ({"item_llm_mode": "lora"}, "would read every item's text at every step for loss: ce; set loss: nce"),
         ({"negatives": "batch", "loss": "nce"}, "negatives: batch needs the log Q correction"),

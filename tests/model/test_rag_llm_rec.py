@@ -425,12 +425,28 @@ def test_the_scores_do_not_depend_on_company(folder, fusion):
     assert torch.allclose(alone, scores, atol=1e-5)
 
 
-def test_random_items_stand_in_for_retrieved_ones(folder):
-    world = rag(folder, "gated", rag_control="random")
-    torch.nn.init.constant_(world.model.fusion.gate.bias, -5.0)
-    batch = a_batch(world)
-    first, second = (world.model.eval().full_sort_predict(batch) for _ in range(2))
-    assert not torch.allclose(first, second, atol=1e-4)
+def test_random_items_stand_in_for_retrieved_ones_the_same_in_every_evaluation(folder):
+    near, drawn = (rag(folder, "gated", rag_control=control) for control in ("none", "random"))
+    for world in (near, drawn):
+        torch.nn.init.constant_(world.model.fusion.gate.bias, -5.0)
+    batch = a_batch(drawn)
+    first, second = (drawn.model.eval().full_sort_predict(batch) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.allclose(first, near.model.eval().full_sort_predict(batch), atol=1e-2)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_random_items_are_none_of_the_history(folder, training):
+    keys = {"rag_control": "random", "MAX_ITEM_LIST_LENGTH": 20}
+    model = rag(folder, "gated", **keys).model.train(training)
+    items = torch.arange(1, N_ITEMS - 1)[None].repeat(50, 1)  # two items are left
+    layout = Layout.of(torch.full((50,), items.shape[1]), only_last=True)
+    found, known = model.retrieve_items(model.read(layout.pack(items), layout), items, layout)
+    assert (known.sum(1) == 2).all() and set(found[known].tolist()) == {N_ITEMS - 1, N_ITEMS}
+    alone = torch.ones(200, 1, dtype=torch.long)
+    layout = Layout.of(torch.ones(200, dtype=torch.long), only_last=True)
+    found, known = model.retrieve_items(model.read(layout.pack(alone), layout), alone, layout)
+    assert known.all() and set(found.flatten().tolist()) == set(range(2, N_ITEMS + 1)), "each may be drawn"
 
 
 # ---------------------------------------------------------------------- starting from a trained model
@@ -469,6 +485,16 @@ def test_it_starts_from_a_trained_model(folder, tmp_path):
             "distances mean nothing; set rag_similarity: cosine",
         ),
         ("gated", {"lambda_knn": 1.5}, "config key `lambda_knn` is 1.5, expected from 0 to 1"),
+        (
+            "memory",
+            {"rag_control": "random"},
+            "random draws items, but rag_fusion: memory recalls situations",
+        ),
+        (
+            "memory",
+            {"item_llm_mode": "full", "loss": "nce"},
+            "would read every item's text at every step, for rag_fusion: memory looks among all items",
+        ),
         ("gates", {}, "config key `rag_fusion` is 'gates', expected one of gated, cross_attn, prepend"),
     ],
 )
