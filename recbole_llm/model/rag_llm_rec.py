@@ -93,7 +93,7 @@ class RAGLLMRec(HierLLMRec):
                 self.fusion = MemoryFusion(width, s.memory_alpha, s.memory_beta, s.dropout)
             case "prepend":
                 self.retrieved_type = nn.Parameter(torch.empty(width).normal_(std=0.02))
-        if s.start_from:
+        if s.start_from and not config.taken_up:
             self._start_from(Path(s.start_from))
 
     def check(self):
@@ -113,6 +113,8 @@ class RAGLLMRec(HierLLMRec):
 
     def _start_from(self, folder):
         """Take the weights of a trained HierLLMRec; what is new keeps its start."""
+        if not folder.is_dir():
+            raise SettingError(f"start_from: no folder {folder}; give that of a HierLLMRec run")
         tensors, facts = checkpoint.load(folder / "checkpoint" / "best.safetensors")
         other = restored(checkpoint.lower(facts["other_parameter"], tensors))
         try:
@@ -180,7 +182,11 @@ class RAGLLMRec(HierLLMRec):
         bank = self._kept.get("bank")
         if bank is None:
             return ()
-        return (f"it ranked with a bank of {len(bank):,} situations, built from the weights that ranked",)
+        said = f"it ranked with a bank of {len(bank):,} situations, built from the weights that ranked"
+        every = self.settings.rebuild_every
+        if self.settings.rag_fusion == "memory" and every > 1:
+            said += f", and was trained with banks of up to {every} epochs before"
+        return (said,)
 
     # ------------------------------------------------------------------ retrieval
 
@@ -260,14 +266,23 @@ class RAGLLMRec(HierLLMRec):
 
     def calculate_loss(self, interaction):
         """HierLLMRec's loss, on a bank that is at most ``rebuild_every`` epochs old."""
-        s = self.settings
-        if s.rag_fusion == "memory" and (
-            self.bank is None or self.bank.epoch + s.rebuild_every <= self.epoch
-        ):
-            self.eval()
-            self.bank = self.rows.bank(self, self._index)
-            self.train()
+        if self.settings.rag_fusion == "memory":
+            self._renew_bank(self.settings.rebuild_every)
         return super().calculate_loss(interaction)
+
+    def _renew_bank(self, every):
+        """Build the bank of training at the first step of epoch 0, ``every``, 2 ``every``, ..., by the weights then."""
+        due = self.epoch - self.epoch % every
+        if self.bank is not None and self.bank.epoch >= due:
+            return
+        if due < self.epoch:
+            raise SettingError(
+                f"resume: epoch {self.epoch} goes on with the bank of epoch {due}, whose weights are gone "
+                f"(rebuild_every: {every}); train anew, or go on with --rebuild_every=1"
+            )
+        self.eval()
+        self.bank = self.rows.bank(self, self._index)
+        self.train()
 
 
 def _mean_of_last(history_TL, item_IW, count):
@@ -309,5 +324,8 @@ def check(s, dense):
         raise SettingError(
             "head: classifier has rows with a bias, between which distances mean nothing; set rag_similarity: cosine"
         )
-    if s.start_from and not Path(s.start_from).is_dir():
-        raise SettingError(f"start_from: no folder {s.start_from}; give that of a HierLLMRec run")
+    if s.start_from and s.rag_fusion == "prepend" and s.rec_llm == "sasrec":
+        raise SettingError(
+            "start_from: rec_llm: sasrec has a vector for each position, and rag_fusion: prepend shifts them; set "
+            "rec_llm: transformer"
+        )

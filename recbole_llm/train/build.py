@@ -172,7 +172,7 @@ def restore(folder):
         )
     given = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     config = configured(given)
-    config["checkpoint_dir"] = str(folder / "checkpoint")
+    config["checkpoint_dir"], config.taken_up = str(folder / "checkpoint"), True
     parts, _, model = build(config)
     trainer_for(config, model).load_best()
     return model.eval(), parts[0]._dataset

@@ -2,11 +2,13 @@
 
 import copy
 import json
+import shutil
 
+import carousel
 import pandas as pd
 import pytest
 import torch
-from carousel import N_ITEMS, TINY, house, write_carousel
+from carousel import N_ITEMS, TINY, house, trained, write_carousel
 from recbole.data.interaction import Interaction
 from tiny_llm import WORDS, write_tiny_llm
 from torch.nn import functional as F
@@ -19,6 +21,7 @@ from recbole_llm.model.layout import Layout
 from recbole_llm.model.rag_fusion import Gated, MemoryFusion, interpolated
 from recbole_llm.train import run as road
 from recbole_llm.train.build import configured, known_to, restore, split
+from recbole_llm.train.resume import LAST
 from recbole_llm.train.trainer import trainer_for
 
 ITEM_FUSIONS = ("gated", "cross_attn")
@@ -277,6 +280,32 @@ def test_a_report_says_what_the_bank_was(folder):
     assert said == "it ranked with a bank of 50 situations, built from the weights that ranked"
 
 
+@pytest.mark.parametrize(("stop_after", "every"), [(2, 1), (1, 2), (2, 2)])
+def test_a_resumed_training_goes_on_with_the_bank_that_it_had_or_not_at_all(
+    folder, tmp_path, monkeypatch, stop_after, every
+):
+    monkeypatch.setattr(carousel, "NOISY", {"dropout": 0.2, "eval_step": 1, "stopping_step": 50})
+    keys = {"model": "RAGLLMRec", "rag_fusion": "memory", "rebuild_every": every}
+    trained(folder, tmp_path / "stopped", 5, stop_after=stop_after, **keys)
+    last = tmp_path / "stopped" / LAST
+    if (stop_after + 1) % every:
+        with pytest.raises(
+            SettingError, match="resume: epoch 3 goes on with the bank of epoch 2, whose weights"
+        ):
+            trained(folder, tmp_path / "stopped", 5, resume=last, **keys)
+        return
+    resumed = trained(folder, tmp_path / "stopped", 5, resume=last, **keys)
+    whole = trained(folder, tmp_path / "whole", 5, **keys)
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], weight), name
+
+
+def test_a_report_says_how_old_the_banks_of_training_were(folder):
+    model = rag(folder, "memory", bank_size=50, rebuild_every=3).model.eval()
+    model._bank()
+    assert model.remarks()[0].endswith(", and was trained with banks of up to 3 epochs before")
+
+
 def test_a_copy_of_the_model_shares_the_training_rows(folder):
     model = rag(folder, "memory").model
     assert copy.deepcopy(model).rows is model.rows
@@ -474,10 +503,32 @@ def test_it_starts_from_a_trained_model(folder, tmp_path):
         rag(folder, "gated", start_from="nowhere")
 
 
+def test_a_run_is_taken_up_again_without_the_model_that_it_started_from(folder, tmp_path):
+    keys = known_to("RAGLLMRec", "carousel", TINY) | {"data_path": folder, "run_path": tmp_path, "epochs": 2}
+    keys |= {"artifact_path": tmp_path, "text_encoder": "nobody/has-this-model"}
+
+    def run(model, **more):
+        named = {"model": model, "dataset": "carousel", "run_name": model} | keys | more
+        return road.main([f"--{key}={value}" for key, value in named.items()])
+
+    first = run("HierLLMRec")
+    second = run("RAGLLMRec", start_from=first)
+    shutil.rmtree(first)
+    restore(second)
+    assert road.main([f"--resume={second}", "--epochs=3"]) == second
+    with pytest.raises(SettingError, match="start_from: no folder"):
+        run("RAGLLMRec", start_from=first, run_name="third")
+
+
 @pytest.mark.parametrize(
     ("fusion", "keys", "message"),
     [
         ("prepend", {"train_rows": "dense"}, "prepend retrieves once for a whole history"),
+        (
+            "prepend",
+            {"start_from": "a", "rec_llm": "sasrec"},
+            "sasrec has a vector for each position, and rag_fusion",
+        ),
         ("prepend", {"rag_query": "user"}, "prepend retrieves before the history is read"),
         (
             "gated",
