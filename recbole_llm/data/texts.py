@@ -121,8 +121,9 @@ def _written(config, dataset, fields):
             "field, or use a model that reads no text (fusion: id_only)"
         )
     table = read_columns(path)
-    if config["text_join"]:
-        template = Joined.of(field_template(table, field) for field in fields if field != REVIEWS.name)
+    columns = [field for field in fields if field != REVIEWS.name]
+    if config["text_join"] and columns:
+        template = Joined.of(field_template(table, field) for field in columns)
         yield JOINED, template.texts(table), template
         fields = [field for field in fields if field == REVIEWS.name]
     for field in fields:

@@ -72,7 +72,8 @@ RANGES = {
     "whiten_dim lora_rank hidden_size n_layers n_heads inner_multiplier n_negatives": COUNT,
     "input_dropout lora_dropout dropout attention_dropout": RATE,
     "gbce_calibration": SHARE,
-    "temperature lora_alpha table_spread": POSITIVE,
+    "lora_alpha table_spread": POSITIVE,
+    "temperature": (lambda number: 0.01 <= number <= 1, "from 0.01 to 1, between which it is learned"),
     "llm_learning_rate nce_thres": NOT_NEGATIVE,
 }
 

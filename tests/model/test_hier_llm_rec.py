@@ -135,7 +135,7 @@ def test_the_temperature_stays_within_its_bounds(folder):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last", "attention"])
-@pytest.mark.parametrize("llm", ["transformer", "sasrec", "llama"])
+@pytest.mark.parametrize("llm", ["transformer", "sasrec", "llama", "none"])
 def test_the_vector_of_an_event_does_not_depend_on_later_ones(folder, tiny, pooling, llm):
     keys = {"rec_llm": "decoder", "rec_llm_path": tiny(llm)} if llm == "llama" else {"rec_llm": llm}
     model = house(folder, "HierLLMRec", pool_user=pooling, **keys).model.eval()
@@ -559,7 +559,8 @@ def test_a_real_language_model_learns_to_recommend(folder, shared_data):
         ({"loss": "nce", "score": "dot"}, "loss: nce compares cosines"),
         ({"item_llm_mode": "lora"}, "would read every item's text at every step for loss: ce; set loss: nce"),
         ({"negatives": "batch", "loss": "nce"}, "negatives: batch needs the log Q correction"),
-        ({"temperature": 0.0}, "config key `temperature` is 0.0, expected more than 0"),
+        ({"temperature": 0.0}, "config key `temperature` is 0.0, expected from 0.01 to 1"),
+        ({"temperature": 2.0}, "config key `temperature` is 2.0, expected from 0.01 to 1"),
         ({"head": "softmax"}, "config key `head` is 'softmax', expected one of embed, classifier, tied"),
     ],
 )
