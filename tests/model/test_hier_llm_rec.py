@@ -322,12 +322,20 @@ def test_texts_that_the_encoder_has_no_words_for_are_warned_of(folder, tmp_path,
         assert "set text_encoder to a model of their language, e.g. google/mt5-small" in caplog.text
 
 
-def test_a_frozen_item_llm_keeps_its_vectors_and_gets_no_gradient(folder):
-    world = house(folder, "HierLLMRec", item_llm_mode="frozen", epochs=2, train_batch_size=8)
-    before = world.model.item_llm.table_IW.clone()
-    trainer_for(world.config, world.model).fit(world.train, verbose=False, saved=False)
-    assert torch.equal(world.model.item_llm.table_IW, before)
-    assert "item_llm.table_IW" not in dict(world.model.named_parameters())
+@pytest.mark.parametrize("mode", ["frozen", "table"])
+def test_a_frozen_item_llm_keeps_the_vectors_of_its_artifact_and_a_table_leaves_them(
+    folder, tiny, tmp_path, mode
+):
+    keys = {"item_llm_mode": mode, "text_encoder": tiny("bert"), "artifact_path": str(tmp_path)}
+    config, parts, model = live(folder, text_max_tokens=16, epochs=2, **keys)
+    held = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert any(path.name == "manifest.json" for path in held)
+    trainer_for(config, model).fit(parts[0], verbose=False, saved=False)
+    assert held == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    _, _, again = live(folder, text_max_tokens=16, **keys)
+    assert model.text_fingerprints == again.text_fingerprints
+    assert torch.equal(model.item_llm.table_IW, again.item_llm.table_IW) is (mode == "frozen")
+    assert ("item_llm.table_IW" in dict(model.named_parameters())) is (mode == "table")
 
 
 def test_a_table_learns_from_where_the_vectors_are(folder):

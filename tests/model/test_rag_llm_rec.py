@@ -429,6 +429,28 @@ def test_retrieval_learns(folder, fusion):
     )
 
 
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("fusion", ["gated", "cross_attn", "memory", "knn_interp"])
+def test_the_vector_of_an_event_does_not_depend_on_later_ones(folder, fusion, pooling):
+    world = rag(folder, fusion, pool_user=pooling)
+    torch.manual_seed(1)
+    for name, weight in world.model.named_parameters():  # some start at zero, and would say nothing
+        if name.startswith("fusion"):
+            torch.nn.init.normal_(weight, std=0.3)
+    model, batch = world.model.eval(), next(iter(world.train))
+    layout, beside = Layout.of(batch["item_length"]), model.beside(batch)
+    changed = batch["item_id_list"].clone()
+    last = batch["item_length"] - 1
+    rows = torch.arange(len(changed))
+    changed[rows, last] = changed[rows, last] % N_ITEMS + 1
+    before, after = (
+        layout.pad(model.encode(items, layout, beside)) for items in (batch["item_id_list"], changed)
+    )
+    earlier = torch.arange(layout.length) < last[:, None]
+    assert torch.allclose(before[earlier], after[earlier], atol=1e-5) and earlier.any()
+    assert not torch.allclose(before[rows, last], after[rows, last], atol=1e-3)
+
+
 @pytest.mark.parametrize("fusion", ["gated", "cross_attn", "memory"])
 def test_a_sampled_loss_retrieves_among_all_items_too(folder, fusion, monkeypatch):
     found = []
