@@ -6,8 +6,13 @@ Source: Hanbing Wang et al., "Rethinking Large Language Model Architectures for 
 (Lite-LLM4Rec), https://arxiv.org/abs/2402.09543. Contrastive loss, item token and the training of both models: Junyi
 Chen et al., "HLLM", https://arxiv.org/abs/2409.12740.
 
-Ours: text vectors are whitened (those of language models point all one way); with a causal Recommendation LLM mean
-pooling runs along the history, so that every event of a window is a target and training sees what ranking sees.
+Ours, by default: the Recommendation LLM is a small transformer from scratch, no pretrained T5 or decoder (``rec_llm``);
+a user is its last vector, not the mean (``pool_user``); the vectors of the texts are whitened, for those of language
+models point all one way, and start a table that learns, where the papers freeze them or train the Item LLM
+(``item_llm_mode``); weights decay by 1e-6, not 0.01, and the learning rate neither warms up nor falls.
+
+Ours, always: with a causal Recommendation LLM mean pooling runs along the history, so that every event of a window is a
+target and training sees what ranking sees; item vectors are normalised where histories read them.
 
 Shapes: B batch, L longest history, T events of the batch, I items with padding, N items of a batch, W item-vector size,
 H width of the Recommendation LLM, S size of the space in which users and items meet.
@@ -185,7 +190,7 @@ class HierLLMRec(VectorRecommender):
 
 
 class EmbedHead(nn.Module):
-    """Users are projected to where the item vectors are: new items can be ranked by their texts."""
+    """Users are projected to where the item vectors are; where these are frozen, new items are ranked by their text."""
 
     def __init__(self, item_width, user_width, n_items):
         super().__init__()

@@ -8,7 +8,8 @@ them. ``rag_fusion: none`` is HierLLMRec.
 Ours: a fusion starts close to the model without it, so that training can begin from a trained HierLLMRec
 (``start_from``); users, and what is retrieved, have numbers of size 1 where they are fused, so that neither outweighs
 the other however long the item vectors are; the bank is built anew from current weights for every evaluation, and
-before every ``rebuild_every``-th epoch.
+before every ``rebuild_every``-th epoch. RaSeRec's first stage, a contrastive pre-training, is left out, and the bank
+of its second, which stays as it is, here follows the weights.
 
 Shapes: B batch, L longest history, T events asked for, I items with padding, K retrieved, M situations, W item-vector
 size, H width of the Recommendation LLM.
