@@ -35,8 +35,8 @@ class TitleWriter:
         self.model.train()
         for _ in range(steps):
             rows = torch.randint(len(histories), (batch_size,), generator=order).tolist()
-            read = self._tokens([self.prompt(histories[row]) for row in rows], MAX_PROMPT)
-            written = self._tokens([self.titles[targets[row]] for row in rows], LONGEST)["input_ids"]
+            read = self._read([histories[row] for row in rows])
+            written = self._tokens([self.titles[targets[row]] for row in rows], LONGEST, "right")["input_ids"]
             labels = written.masked_fill(written == self.tokenizer.pad_token_id, -100)
             loss = self.model(**read, labels=labels).loss
             optimizer.zero_grad()
@@ -52,7 +52,7 @@ class TitleWriter:
         With ``length`` each title has so many tokens, whatever a writer who has learnt too little would do.
         """
         self.model.eval()
-        read = self._tokens([self.prompt(history) for history in histories], MAX_PROMPT)
+        read = self._read(histories)
         limits = {"min_new_tokens": length, "max_new_tokens": length or LONGEST}
         written = self.model.generate(
             **read, num_beams=BEAMS, num_return_sequences=BEAMS, early_stopping=True, **limits
@@ -78,5 +78,10 @@ class TitleWriter:
             text = near[0] if near else None
         return self.item_of.get(text)
 
-    def _tokens(self, texts, longest):
+    def _read(self, histories):
+        """The prompts of some histories; of one that is too long the newest items stay."""
+        return self._tokens([self.prompt(history) for history in histories], MAX_PROMPT, "left")
+
+    def _tokens(self, texts, longest, cut_at):
+        self.tokenizer.truncation_side = cut_at
         return self.tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")

@@ -20,9 +20,16 @@ METRIC = "ndcg@10"
 
 def kept(runs):
     """By model, {share of random items: [NDCG@10 of each run, as a share of that without them]}."""
-    found = {}
+    found, first = {}, None
     for run in runs:
         (outcome, *_) = json.loads((Path(run) / "metrics.json").read_text(encoding="utf-8"))["outcomes"]
+        data = json.loads((Path(run) / "manifest.json").read_text(encoding="utf-8"))["dataset"]
+        first = first or data
+        if data != first:
+            raise ArtifactError(
+                f"{run} was run on {data['name']}, {runs[0]} on {first['name']} or other files of it; give runs on the "
+                "same data"
+            )
         if not outcome.get("disturbed"):
             raise ArtifactError(
                 f'{run} has no disturbed histories; run it with --disturb_histories="[0.1,0.3,0.5]"'
@@ -71,12 +78,12 @@ def main():
     options = arguments.parse_args()
     found = kept(options.runs)
     table = Table(title="NDCG@10 that is left, of that without random items")
-    for column in ("model", "runs", *(f"{share:.0%}" for share in sorted(next(iter(found.values()))))):
+    shares = sorted(set().union(*found.values()))
+    for column in ("model", "runs", *(f"{share:.0%}" for share in shares)):
         table.add_column(column, justify="left" if column == "model" else "right")
     for model, by_share in found.items():
-        table.add_row(
-            model, str(len(by_share[0.0])), *(f"{np.mean(by_share[s]):.1%}" for s in sorted(by_share))
-        )
+        left = (f"{np.mean(by_share[share]):.1%}" if share in by_share else "-" for share in shares)
+        table.add_row(model, str(len(by_share[0.0])), *left)
     Console(width=120).print(table)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")

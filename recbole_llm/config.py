@@ -59,6 +59,8 @@ class Config(RecBoleConfig):
         If a key of the command line, of a file or of ``config_dict`` is known to nobody; names the nearest known one.
     """
 
+    taken_up = False  # whether the weights will come from a checkpoint of this very run
+
     def __init__(self, model=None, dataset=None, config_file_list=None, config_dict=None):
         read_files(config_file_list or ())  # before RecBole, whose error is a traceback
         try:

@@ -124,8 +124,11 @@ class Parts(SequentialDataset):
 
     def places(self):
         """The same places among all events of the data set, of which ``forget`` may have left out some."""
-        found = self.own_places()
-        return found if self._places is None else self._places[found]
+        return self.among_all(self.own_places())
+
+    def among_all(self, places):
+        """Places among this part's ``events`` as places among all events of the data set."""
+        return places if self._places is None else self._places.to(places.device)[places]
 
     def _make_new(self, parts):
         """Take some items out of the training part, see ``cold``, and their targets out of the validation part."""

@@ -2,7 +2,6 @@
 
 import csv
 from contextlib import suppress
-from logging import getLogger
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from ..llm.texts import Texts
 from ..text.artifact import AlignedVectors, build_artifact, find_artifact, import_vectors
 from ..text.encoder import make_encoder
 from ..text.joined import Joined
+from ..text.location import warn_of_stand_in
 from ..text.templates import REVIEWS, field_template, read_columns, review_texts
 from ..text.vocabulary import warn_of_unknown
 from .dataset import OffsetDataset
@@ -69,6 +69,15 @@ def attach_item_texts(config, dataset):
     dataset.item_texts = [
         " ".join(text for texts in known for text in texts.get(str(token), ())) for token in tokens
     ]
+    if config["text_control"] == "random":
+        raise SettingError(
+            "text_control: random makes noise of text vectors, but here the texts themselves are read; set "
+            "text_control: shuffled"
+        )
+    if config["text_control"]:
+        _check_control(config["text_control"])
+        order = exchanged(dataset.item_num, np.random.default_rng(config["seed"]))
+        dataset.item_texts = [dataset.item_texts[item] for item in order]
 
 
 def found_text_vectors(config, dataset):
@@ -112,8 +121,9 @@ def _written(config, dataset, fields):
             "field, or use a model that reads no text (fusion: id_only)"
         )
     table = read_columns(path)
-    if config["text_join"]:
-        template = Joined.of(field_template(table, field) for field in fields if field != REVIEWS.name)
+    columns = [field for field in fields if field != REVIEWS.name]
+    if config["text_join"] and columns:
+        template = Joined.of(field_template(table, field) for field in columns)
         yield JOINED, template.texts(table), template
         fields = [field for field in fields if field == REVIEWS.name]
     for field in fields:
@@ -123,21 +133,22 @@ def _written(config, dataset, fields):
 
 def encoder_of(config, device="cpu"):
     """The encoder that the keys ``text_...`` ask for; ``text_fallback`` where it is not at hand and one is named."""
+    own = {"pooling": config["text_pooling"], "revision": config["text_revision"]}
+    own["trust_remote_code"] = bool(config["trust_remote_code"])
     try:
-        return _encoder(config, config["text_encoder"], device)
+        return _encoder(config, config["text_encoder"], device, **own)
     except BackendError as error:
         if not config["text_fallback"]:
             raise
-        getLogger().warning(f"{error}; until then {config['text_fallback']} takes its place (text_fallback)")
+        warn_of_stand_in(error, config["text_fallback"])
+        # the other's pooling and commit are not its own
         return _encoder(config, config["text_fallback"], device)
 
 
-def _encoder(config, name, device):
+def _encoder(config, name, device, **own):
     return make_encoder(
         name,
-        pooling=config["text_pooling"],
-        revision=config["text_revision"],
-        trust_remote_code=bool(config["trust_remote_code"]),
+        **own,
         device=device,
         batch_size=config["text_batch_size"],
         max_tokens=None if config["text_endpoint"] else config["text_max_tokens"],
@@ -160,10 +171,9 @@ def _take_the_sense_out(dataset, control, seed):
 
     A model that gains as much from these as from the right texts has learnt nothing from what they say.
     """
-    if control not in ("shuffled", "random"):
-        raise SettingError(f"text_control is {control!r}, expected shuffled or random")
+    _check_control(control)
     rng = np.random.default_rng(seed)
-    order = np.r_[0, 1 + rng.permutation(dataset.item_num - 1)]
+    order = exchanged(dataset.item_num, rng)
     for name, field in dataset.text_vectors.items():
         if control == "shuffled":
             vectors, present = field.vectors[order], field.present[order]
@@ -172,6 +182,16 @@ def _take_the_sense_out(dataset, control, seed):
             vectors, present = np.where(field.present[:, None], noise, 0).astype(np.float32), field.present
         dataset.text_vectors[name] = AlignedVectors(vectors, present)
         dataset.text_fingerprints[name] += f"-{control}-{seed}"
+
+
+def _check_control(control):
+    if control not in ("shuffled", "random"):
+        raise SettingError(f"text_control is {control!r}, expected shuffled or random")
+
+
+def exchanged(n_items, rng):
+    """(I,): for each item the one whose texts it gets; padding keeps its own."""
+    return np.r_[0, 1 + rng.permutation(n_items - 1)]
 
 
 def _texts(config, dataset, table, field):

@@ -122,10 +122,10 @@ def by_disturbed(outcomes):
     outcomes = [outcome for outcome in outcomes if outcome.disturbed]
     if not outcomes:
         return ""
-    rows = [["0 %", *_with_losses([outcome.ranks for outcome in outcomes], outcomes)]]
+    rows = [["0 %", *_with_kept([outcome.ranks for outcome in outcomes], outcomes)]]
     for share in outcomes[0].disturbed:
         ranks = [outcome.disturbed[share] for outcome in outcomes]
-        rows.append([f"{share:.0%}".replace("%", " %"), *_with_losses(ranks, outcomes)])
+        rows.append([f"{share:.0%}".replace("%", " %"), *_with_kept(ranks, outcomes)])
     head = [f"{outcome.name} {name}" for outcome in outcomes for name in (METRICS["ndcg@10"], "kept")]
     return (
         "## Random items in the histories\n\nThe same model and targets; so many random items for each event of a "
@@ -134,7 +134,7 @@ def by_disturbed(outcomes):
     )
 
 
-def _with_losses(ranks, outcomes):
+def _with_kept(ranks, outcomes):
     """The NDCG@10 of each model, and its share of what it is without noise."""
     cells = []
     for frame, outcome in zip(ranks, outcomes, strict=True):

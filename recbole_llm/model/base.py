@@ -51,6 +51,7 @@ class VectorRecommender(SequentialRecommender):
     learns = True  # whether it has weights to train
     causal = True  # whether it reads left to right, so that every position of a window can be a target
     reads_other_items = False  # whether a training batch reads items that it does not name
+    items_are_dear = False  # whether to make fewer of them is worth a search for those that a batch names
 
     def __init__(self, config, dataset, settings):
         super().__init__(config, dataset)
@@ -115,7 +116,8 @@ class VectorRecommender(SequentialRecommender):
         A sampled loss needs the vectors of no others: of a million items a batch names some thousands. None, and the
         ids as they are, where the batch names about as many as there are, or further losses read others.
         """
-        if self.reads_other_items or sum(each.numel() for each in ids) > MOST * self.n_items:
+        many = sum(each.numel() for each in ids) > MOST * self.n_items
+        if self.reads_other_items or (many and not self.items_are_dear):
             return None, *ids
         first = ids[0].new_zeros(1)
         item_N, place = torch.unique(

@@ -6,8 +6,13 @@ Source: Hanbing Wang et al., "Rethinking Large Language Model Architectures for 
 (Lite-LLM4Rec), https://arxiv.org/abs/2402.09543. Contrastive loss, item token and the training of both models: Junyi
 Chen et al., "HLLM", https://arxiv.org/abs/2409.12740.
 
-Ours: text vectors are whitened (those of language models point all one way); with a causal Recommendation LLM mean
-pooling runs along the history, so that every event of a window is a target and training sees what ranking sees.
+Ours, by default: the Recommendation LLM is a small transformer from scratch, no pretrained T5 or decoder (``rec_llm``);
+a user is its last vector, not the mean (``pool_user``); the vectors of the texts are whitened, for those of language
+models point all one way, and start a table that learns, where the papers freeze them or train the Item LLM
+(``item_llm_mode``); weights decay by 1e-6, not 0.01, and the learning rate neither warms up nor falls.
+
+Ours, always: with a causal Recommendation LLM mean pooling runs along the history, so that every event of a window is a
+target and training sees what ranking sees; item vectors are normalised where histories read them.
 
 Shapes: B batch, L longest history, T events of the batch, I items with padding, N items of a batch, W item-vector size,
 H width of the Recommendation LLM, S size of the space in which users and items meet.
@@ -72,7 +77,8 @@ RANGES = {
     "whiten_dim lora_rank hidden_size n_layers n_heads inner_multiplier n_negatives": COUNT,
     "input_dropout lora_dropout dropout attention_dropout": RATE,
     "gbce_calibration": SHARE,
-    "temperature lora_alpha table_spread": POSITIVE,
+    "lora_alpha table_spread": POSITIVE,
+    "temperature": (lambda number: 0.01 <= number <= 1, "from 0.01 to 1, between which it is learned"),
     "llm_learning_rate nce_thres": NOT_NEGATIVE,
 }
 
@@ -85,12 +91,10 @@ class HierLLMRec(VectorRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset, settings_from(config, self.settings_class))
         s = self.settings
-        check(s, self.dense)
+        self.check()
         if s.item_llm_mode not in LIVE:
             self.text_fingerprints = dict(dataset.text_fingerprints)
-        self.item_llm = item_llm(
-            s, dataset, config["text_encoder"], config["text_revision"], config["text_max_tokens"]
-        )
+        self.item_llm = item_llm(s, dataset, config)
         self.rec_llm = rec_llm(s, self.max_seq_length + self.extra_length)
         for name in ("item_llm", "rec_llm"):
             base = getattr(getattr(self, name), "fingerprint", None)
@@ -105,6 +109,15 @@ class HierLLMRec(VectorRecommender):
 
     extra_length = 0  # places that a history may take beside its events
 
+    def check(self):
+        """Refuse settings before anything is built of them."""
+        check(self.settings, self.dense)
+
+    @property
+    def text_model(self):
+        """The name of the model that reads the items' texts; None where it read them ahead of training."""
+        return getattr(self.item_llm, "name", None)
+
     @staticmethod
     def reads_text(config):
         """Whether this configuration needs text vectors."""
@@ -116,6 +129,11 @@ class HierLLMRec(VectorRecommender):
         return config["item_llm_mode"] in LIVE
 
     # ------------------------------------------------------------------ items
+
+    @property
+    def items_are_dear(self):
+        """Whether each item's text is read at every step."""
+        return self.settings.item_llm_mode in LIVE
 
     def items(self, item_N=None):
         """(I, W), or (N, W) of the items that ``item_N`` names: what the Item LLM makes of their texts."""
@@ -172,7 +190,7 @@ class HierLLMRec(VectorRecommender):
 
 
 class EmbedHead(nn.Module):
-    """Users are projected to where the item vectors are: new items can be ranked by their texts."""
+    """Users are projected to where the item vectors are; where these are frozen, new items are ranked by their text."""
 
     def __init__(self, item_width, user_width, n_items):
         super().__init__()
@@ -254,6 +272,11 @@ def check(s, dense):
     if s.pool_item == "item_token" and s.item_llm_mode not in LIVE:
         raise SettingError(
             f"pool_item: item_token is learned, but item_llm_mode is {s.item_llm_mode}; set it to lora or full"
+        )
+    if s.pool_item != "mean" and s.item_llm_mode not in LIVE:
+        raise SettingError(
+            f"pool_item: {s.pool_item} is for item_llm_mode: lora or full, and the vectors of {s.item_llm_mode} are "
+            f"made ahead of training; set text_pooling: {s.pool_item}"
         )
     if s.loss == "nce" and (s.score != "cosine" or s.negatives == "row"):
         raise SettingError(

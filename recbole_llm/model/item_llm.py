@@ -16,7 +16,7 @@ from torch import nn
 
 from ..llm.load import load_tokenizer
 from ..llm.lora import Lora
-from ..text.location import locate
+from ..text.location import locate_or
 from ..text.vocabulary import unknown, warn_of_unknown
 from .items import WHITENING_POWERS, FieldViews, rows_of
 from .language_model import LanguageModel
@@ -34,7 +34,8 @@ class ItemVectors(nn.Module):
     ----------
     spread : float or None
         Of a table that learns: the standard deviation of its numbers at the start. The smaller it is, the sooner they
-        leave the text; no score depends on it, for vectors are normalised before they are used. None: nothing learns.
+        leave the text. At the start no cosine depends on it: histories read vectors through a norm, behind a linear
+        map whose bias is zero. None: nothing learns.
     """
 
     def __init__(self, aligned, *, whiten, size, spread=None):
@@ -70,17 +71,17 @@ class LiveItemLLM(LanguageModel):
     ----------
     texts : sequence of str, length I
         By item id; an empty one, as padding has, gets a learned vector, padding zeros.
-    name : str
-        Folder or Hugging Face id of the model; of T5 and its like the encoder is taken.
+    base : Location
+        What ``text.location.locate`` gives; of T5 and its like the encoder is taken.
     pooling : {"mean", "last", "cls", "item_token"}
         The mean over tokens, the last or the first of them, or a learned vector behind the text (HLLM).
     learns : dict
         See ``LanguageModel.learn``.
     """
 
-    def __init__(self, texts, name, *, pooling, max_tokens, revision=None, **learns):
-        base = locate(name, revision)
+    def __init__(self, texts, base, *, pooling, max_tokens, **learns):
         super().__init__(base)
+        self.name = base.name
         self.learn(**learns)
         tokenizer = load_tokenizer(base)
         self.pooling = pooling
@@ -142,7 +143,7 @@ class LiveItemLLM(LanguageModel):
                 return hidden_NTD[torch.arange(len(length_N), device=length_N.device), length_N - 1]
 
 
-def item_llm(settings, dataset, text_encoder, revision=None, max_tokens=64):
+def item_llm(settings, dataset, config):
     """The item LLM that ``settings`` of HierLLMRec ask for, on the texts or text vectors of ``dataset``."""
     s = settings
     if s.item_llm_mode in ("frozen", "table"):
@@ -150,10 +151,9 @@ def item_llm(settings, dataset, text_encoder, revision=None, max_tokens=64):
         return ItemVectors(dataset.text_vectors.values(), whiten=s.whiten, size=s.whiten_dim, spread=spread)
     return LiveItemLLM(
         dataset.item_texts,
-        text_encoder,
+        locate_or(config["text_fallback"], config["text_encoder"], config["text_revision"]),
         pooling=s.pool_item,
-        max_tokens=max_tokens,
-        revision=revision,
+        max_tokens=config["text_max_tokens"],
         mode=s.item_llm_mode,
         lora=Lora(s.lora_rank, s.lora_alpha, s.lora_dropout),
         recompute=s.llm_recompute,

@@ -24,6 +24,7 @@ class LanguageModel(nn.Module):
     def __init__(self, base, *, untrained=False):
         super().__init__()
         self.llm = load(base, "encoder", untrained=untrained)
+        self.llm.config.use_cache = False  # nothing is written word by word
         self._base = None if untrained else base
         self._unlearned, self.fingerprint = (), None
         self.register_state_dict_post_hook(leave_out_unlearned)
@@ -41,9 +42,10 @@ class LanguageModel(nn.Module):
             checkpointed(self.llm)
         self.frozen = mode == "frozen"
         if mode != "full" and self._base is not None:
-            self._unlearned = tuple(
-                f"llm.{name}" for name, weight in self.llm.named_parameters() if not weight.requires_grad
-            )
+            named = self.llm.named_parameters(
+                remove_duplicate=False
+            )  # a state dict holds tied weights by each name
+            self._unlearned = tuple(f"llm.{name}" for name, weight in named if not weight.requires_grad)
             self.fingerprint = self._base.revision
 
     def train(self, mode=True):

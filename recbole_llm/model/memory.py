@@ -1,7 +1,8 @@
 """A bank of training situations: the vector of a history, and the item that came next.
 
-Built from training rows alone, by the weights at hand. Nobody is shown what he did later: of one user's situations a
-query gets those that ended before it (RaSeRec, https://arxiv.org/abs/2412.18378).
+Built from training rows alone, by the weights at hand and nothing else: the same weights always give the same bank.
+Nobody is shown what he did later: of one user's situations a query gets those that ended before it (RaSeRec,
+https://arxiv.org/abs/2412.18378).
 
 Shapes: M situations of the bank, T queries, L longest history, H width of the Recommendation LLM.
 """
@@ -24,7 +25,7 @@ class Bank:
     sequence_MH: torch.Tensor
     item_M: torch.Tensor  # what came next
     user_M: torch.Tensor
-    place_M: torch.Tensor  # of what came next, among the data set's events
+    place_M: torch.Tensor  # of what came next, among all events of the data set
     index: object  # that finds sequences, see retrieval.py
     epoch: int  # in which it was built
 
@@ -53,32 +54,44 @@ class TrainingRows:
 
         ``index`` makes the index over the sequences.
         """
-        dataset, parts = self.dataset, []
         device = next(model.parameters()).device
-        for first in range(0, len(dataset), ROWS):
-            rows = torch.arange(first, min(first + ROWS, len(dataset)))
-            batch = dataset[rows.numpy() if dataset.windows is not None else rows].to(device)
-            parts.append(_situations(model, batch, dense=dataset.windows is not None))
-        sequence_MH, item_M, user_M, place_M = (torch.cat(column) for column in zip(*parts, strict=True))
-        kept_M = torch.arange(len(item_M))
-        if len(item_M) > self.most:
-            kept_M = torch.randperm(len(item_M), generator=torch.Generator().manual_seed(self.seed))[
-                : self.most
-            ]
-        kept_M = kept_M.to(device)
-        kept_M = kept_M[place_M[kept_M].argsort()]
-        columns = (column[kept_M] for column in (sequence_MH, item_M, user_M, place_M))
-        return Bank(*columns, index(sequence_MH[kept_M]), model.epoch)
+        drawn_N = self._drawn().to(device)
+        parts = [_situations(model, batch.to(device), drawn_N) for batch in self._batches(drawn_N.cpu())]
+        columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+        order_M = columns[-1].argsort()
+        sequence_MH, item_M, user_M, place_M = (column[order_M] for column in columns)
+        place_M = self.dataset.among_all(place_M)
+        return Bank(sequence_MH, item_M, user_M, place_M, index(sequence_MH), model.epoch)
+
+    def _drawn(self):
+        """(N,) bool: which of the training part's events are targets whose situations the bank holds."""
+        target = self.dataset.inter_feat[ROW_END].sort().values
+        order = torch.randperm(len(target), generator=torch.Generator().manual_seed(self.seed))
+        drawn_N = torch.zeros(len(self.dataset.events), dtype=torch.bool)
+        drawn_N[target[order[: self.most]]] = True
+        return drawn_N
+
+    def _batches(self, drawn_N):
+        """The rows that teach what was drawn, some at a time: those of prefixes alone, of windows all."""
+        dataset = self.dataset
+        if dataset.windows is None:
+            for rows in torch.nonzero(drawn_N[dataset.inter_feat[ROW_END]]).squeeze(1).split(ROWS):
+                yield dataset[rows]
+            return
+        with dataset.windows.at_rest():
+            for rows in torch.arange(len(dataset)).split(ROWS):
+                yield dataset[rows.numpy()]
 
 
-def _situations(model, batch, dense):
-    """Sequence vectors, next items, users and places of what some rows teach."""
+def _situations(model, batch, drawn_N):
+    """Sequence vectors, next items, users and places of what some rows teach, as far as it was drawn."""
+    dense = NEXT_ITEMS in batch
     item_seq_BL, length_B = batch[model.ITEM_SEQ], batch[model.ITEM_SEQ_LEN]
     layout = Layout.of(length_B, only_last=not dense)
     sequence_TH = model.read(layout.pack(item_seq_BL), layout)
     user_T, place_T = next_places(layout, batch[model.USER_ID], batch[ROW_END])
     item_T = layout.pack(batch[NEXT_ITEMS]) if dense else batch[model.ITEM_ID]
-    taught_T = item_T > 0
+    taught_T = (item_T > 0) & drawn_N[place_T]
     return sequence_TH[taught_T], item_T[taught_T], user_T[taught_T], place_T[taught_T]
 
 

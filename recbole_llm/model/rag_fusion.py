@@ -3,7 +3,9 @@
 Sources: gate: the seed of this model; two channels over a memory of situations: Xinping Zhao et al., "RaSeRec",
 https://arxiv.org/abs/2412.18378.
 
-Shapes: T users, K retrieved, H width of the Recommendation LLM, W item-vector size.
+What is fused has numbers of size 1, users and retrieved vectors alike.
+
+Shapes: T users, K retrieved, H width of the Recommendation LLM.
 """
 
 import torch
@@ -14,20 +16,23 @@ START = 3.0  # of the gate's logit: .95 of the user's own vector at first
 
 
 class Gated(nn.Module):
-    """u' = g u + (1 - g) W_r r: r is the mean, plain or weighed, of what was found, g = sigmoid(W_g [u; W_r r])."""
+    """u' = g u + (1 - g) s, s = LN(W_r r): r is the mean, plain or weighed, of what was found, g = sigmoid(W_g [u; s]).
 
-    def __init__(self, item_width, user_width, aggregate):
+    The norm is ours: the mean of several is shorter than one, and the gate would then say less than it seems to.
+    """
+
+    def __init__(self, width, aggregate):
         super().__init__()
-        self.project = nn.Linear(item_width, user_width, bias=False)
-        self.query = nn.Linear(item_width, 1, bias=False) if aggregate == "attn" else None
-        self.gate = nn.Linear(2 * user_width, user_width)
+        self.project = nn.Linear(width, width, bias=False)
+        self.query = nn.Linear(width, 1, bias=False) if aggregate == "attn" else None
+        self.gate = nn.Linear(2 * width, width)
         nn.init.constant_(self.gate.bias, START)
 
-    def forward(self, user_TH, found_TKW, known_TK):
+    def forward(self, user_TH, found_TKH, known_TK):
         """(T, H); ``known_TK`` says which of the K were found at all."""
-        logit_TK = found_TKW[..., 0] * 0 if self.query is None else self.query(found_TKW).squeeze(-1)
+        logit_TK = found_TKH[..., 0] * 0 if self.query is None else self.query(found_TKH).squeeze(-1)
         weight_TK = logit_TK.float().masked_fill(~known_TK, -1e9).softmax(1) * known_TK
-        said_TH = self.project((weight_TK[..., None] * found_TKW).sum(1))
+        said_TH = level(self.project((weight_TK[..., None] * found_TKH).sum(1)))
         gate_TH = torch.sigmoid(self.gate(torch.cat([user_TH, said_TH], 1)))
         gate_TH = torch.where(known_TK.any(1, keepdim=True), gate_TH, 1.0)
         return gate_TH * user_TH + (1 - gate_TH) * said_TH
@@ -36,22 +41,20 @@ class Gated(nn.Module):
 class CrossAttention(nn.Module):
     """u' = u + W_o sum over k of a_k W_v v_k, with a the softmax of (W_q u) (W_k k_k) / sqrt(H); W_o starts at zero."""
 
-    def __init__(self, key_width, value_width, user_width):
+    def __init__(self, width):
         super().__init__()
-        self.query, self.key, self.value = (
-            nn.Linear(width, user_width) for width in (user_width, key_width, value_width)
-        )
-        self.out = nn.Linear(user_width, user_width)
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.out = nn.Linear(width, width)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, user_TH, key_TKW, value_TKW, known_TK):
+    def forward(self, user_TH, key_TKH, value_TKH, known_TK):
         """(T, H)."""
-        logit_TK = torch.einsum("th,tkh->tk", self.query(user_TH), self.key(key_TKW))
+        logit_TK = torch.einsum("th,tkh->tk", self.query(user_TH), self.key(key_TKH))
         logit_TK = logit_TK.float() / user_TH.shape[1] ** 0.5
         weight_TK = logit_TK.masked_fill(~known_TK, -1e9).softmax(1) * known_TK
         mixed_TH = torch.einsum(
-            "tk,tkh->th", weight_TK.to(user_TH.dtype), self.value(value_TKW).to(user_TH.dtype)
+            "tk,tkh->th", weight_TK.to(user_TH.dtype), self.value(value_TKH).to(user_TH.dtype)
         )
         return user_TH + self.out(mixed_TH)
 
@@ -61,7 +64,7 @@ class Channel(nn.Module):
 
     def __init__(self, width, dropout):
         super().__init__()
-        self.first, self.second = (CrossAttention(width, width, width) for _ in range(2))
+        self.first, self.second = (CrossAttention(width) for _ in range(2))
         self.inner = nn.Sequential(
             nn.LayerNorm(width),
             nn.Linear(width, 4 * width),
@@ -95,6 +98,11 @@ class MemoryFusion(nn.Module):
         second_TH = self.by_target(user_TH, target_TKH, sequence_TKH, known_TK)
         mixed_TH = self.beta * first_TH + (1 - self.beta) * second_TH
         return self.alpha * user_TH + (1 - self.alpha) * mixed_TH
+
+
+def level(vectors):
+    """Vectors of numbers of mean 0 and size 1, each for itself."""
+    return F.layer_norm(vectors.float(), vectors.shape[-1:])
 
 
 def interpolated(score_BI, like_BK, item_BK, share, temperature):

@@ -6,8 +6,10 @@ https://arxiv.org/abs/2412.18378): ``memory``, and ``knn_interp``, which learns 
 them. ``rag_fusion: none`` is HierLLMRec.
 
 Ours: a fusion starts close to the model without it, so that training can begin from a trained HierLLMRec
-(``start_from``); users are fused before the last normalisation, which keeps both parts on one scale; the bank is built
-anew from current weights for every evaluation, and before every ``rebuild_every``-th epoch.
+(``start_from``); users, and what is retrieved, have numbers of size 1 where they are fused, so that neither outweighs
+the other however long the item vectors are; the bank is built anew from current weights for every evaluation, and
+before every ``rebuild_every``-th epoch. RaSeRec's first stage, a contrastive pre-training, is left out, and the bank
+of its second, which stays as it is, here follows the weights.
 
 Shapes: B batch, L longest history, T events asked for, I items with padding, K retrieved, M situations, W item-vector
 size, H width of the Recommendation LLM.
@@ -24,14 +26,15 @@ from torch import nn
 from ..compat.plain import restored
 from ..errors import ArtifactError, SettingError
 from . import checkpoint, hier_llm_rec
-from .hier_llm_rec import HierLLMRec
+from .hier_llm_rec import LIVE, HierLLMRec
 from .layout import Layout
 from .memory import TrainingRows, next_places
-from .rag_fusion import CrossAttention, Gated, MemoryFusion, interpolated
+from .rag_fusion import CrossAttention, Gated, MemoryFusion, interpolated, level
 from .ranges import COUNT, POSITIVE, SHARE, check_ranges
-from .retrieval import UNLIKE, HiddenItems, HiddenRange, index_over, seen
+from .retrieval import UNLIKE, Drawn, HiddenItems, HiddenRange, index_over, seen
 
 OF_ITEMS = ("gated", "cross_attn", "prepend")
+OF_SITUATIONS = ("memory", "knn_interp")
 
 
 @dataclass(frozen=True)
@@ -74,21 +77,30 @@ class RAGLLMRec(HierLLMRec):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         s = self.settings
-        check(s, self.dense)
+        if s.rag_fusion in OF_SITUATIONS and not hasattr(dataset, "among_all"):
+            raise SettingError(
+                f"rag_fusion: {s.rag_fusion} tells what a user did later by the order of events, which only rows kept "
+                "as offsets know; set history_as_offsets: True and give no benchmark_filename"
+            )
         self.rows = TrainingRows(dataset, s.bank_size, config["seed"])
         self.bank, self.epoch = None, 0  # the trainer counts the epochs
-        item_width, width = self.item_llm.width, self.rec_llm.width
+        width = self.rec_llm.width
         match s.rag_fusion:
             case "gated":
-                self.fusion = Gated(item_width, width, s.rag_agg)
+                self.fusion = Gated(width, s.rag_agg)
             case "cross_attn":
-                self.fusion = CrossAttention(item_width, item_width, width)
+                self.fusion = CrossAttention(width)
             case "memory":
                 self.fusion = MemoryFusion(width, s.memory_alpha, s.memory_beta, s.dropout)
             case "prepend":
                 self.retrieved_type = nn.Parameter(torch.empty(width).normal_(std=0.02))
-        if s.start_from:
+        if s.start_from and not config.taken_up:
             self._start_from(Path(s.start_from))
+
+    def check(self):
+        """Refuse settings before anything is built of them."""
+        super().check()
+        check(self.settings, self.dense)
 
     @property
     def extra_length(self):
@@ -102,6 +114,8 @@ class RAGLLMRec(HierLLMRec):
 
     def _start_from(self, folder):
         """Take the weights of a trained HierLLMRec; what is new keeps its start."""
+        if not folder.is_dir():
+            raise SettingError(f"start_from: no folder {folder}; give that of a HierLLMRec run")
         tensors, facts = checkpoint.load(folder / "checkpoint" / "best.safetensors")
         other = restored(checkpoint.lower(facts["other_parameter"], tensors))
         try:
@@ -129,17 +143,20 @@ class RAGLLMRec(HierLLMRec):
         user_TH = self.read(layout.pack(item_seq_BL), layout)
         if fusion in ("gated", "cross_attn"):
             item_TK, known_TK = self.retrieve_items(user_TH, item_seq_BL, layout)
-            found_TKW = F.embedding(item_TK, self.current_items())
-            both = (found_TKW,) if fusion == "gated" else (found_TKW, found_TKW)
-            user_TH = self.fusion(user_TH, *both, known_TK)
+            found_TKH = self._as_read(item_TK)
+            both = (found_TKH,) if fusion == "gated" else (found_TKH, found_TKH)
+            user_TH = self.fusion(level(user_TH), *both, known_TK)
         elif fusion == "memory":
             like_TK, row_TK = self.recall(user_TH, layout, beside)
             bank = self._bank()
-            target_TKH = self.input_map.linear(F.embedding(bank.item_M[row_TK], self.current_items()))
-            user_TH = self.fusion(
-                user_TH, F.embedding(row_TK, bank.sequence_MH), target_TKH, like_TK > UNLIKE
-            )
+            sequence_TKH = level(F.embedding(row_TK, bank.sequence_MH))
+            target_TKH = self._as_read(bank.item_M[row_TK])
+            user_TH = self.fusion(level(user_TH), sequence_TKH, target_TKH, like_TK > UNLIKE)
         return self.project(user_TH)
+
+    def _as_read(self, item_TK):
+        """(T, K, H): items as histories are read, on the scale of levelled users."""
+        return self.input_map.level(F.embedding(item_TK, self.current_items()))
 
     def full_sort_predict(self, interaction):
         """(B, I): the score of every item as the next one."""
@@ -166,7 +183,11 @@ class RAGLLMRec(HierLLMRec):
         bank = self._kept.get("bank")
         if bank is None:
             return ()
-        return (f"it ranked with a bank of {len(bank):,} situations, built from the weights that ranked",)
+        said = f"it ranked with a bank of {len(bank):,} situations, built from the weights that ranked"
+        every = self.settings.rebuild_every
+        if self.settings.rag_fusion == "memory" and every > 1:
+            said += f", and was trained with banks of up to {every} epochs before"
+        return (said,)
 
     # ------------------------------------------------------------------ retrieval
 
@@ -176,9 +197,6 @@ class RAGLLMRec(HierLLMRec):
         s, item_IW = self.settings, self.current_items()
         history_TL = seen(item_seq_BL, layout)
         hidden_TL = history_TL if s.exclude_history else history_TL[:, :0]
-        if s.rag_control == "random":
-            drawn = torch.randint(1, self.n_items, (len(history_TL), s.rag_top_k), device=item_seq_BL.device)
-            return drawn, torch.ones_like(drawn, dtype=torch.bool)
         match s.rag_query:
             case "user":
                 query_TW, table_IW = self.project(user_TH), self.scored(item_IW)
@@ -186,9 +204,7 @@ class RAGLLMRec(HierLLMRec):
                 last = s.query_items if s.rag_query == "mean_items" else 1
                 query_TW, table_IW = _mean_of_last(history_TL, item_IW, last), item_IW
         if "index" not in self._kept:  # of this batch in training, of this evaluation otherwise
-            # a table that learns is another one at the next batch, and not worth more than a look at all of it
-            exact_up_to = len(table_IW) if self.training else s.exact_up_to
-            self._kept["index"] = self._index(table_IW, s.rag_similarity, exact_up_to)
+            self._kept["index"] = self._index_of_items(table_IW)
         like_TK, item_TK = self._kept["index"].nearest(query_TW, s.rag_top_k, HiddenItems(hidden_TL))
         return item_TK, like_TK > UNLIKE
 
@@ -196,9 +212,23 @@ class RAGLLMRec(HierLLMRec):
     def recall(self, user_TH, layout, beside):
         """(T, K) likenesses and rows of the bank's situations near each user vector, none that a user came to later."""
         bank = self._bank()
+        if beside.user_B is None:  # a history of nobody in the data set
+            nothing_T = torch.zeros(len(user_TH), dtype=torch.long, device=user_TH.device)
+            return bank.index.nearest(user_TH, self.settings.rag_top_k, HiddenRange(nothing_T, nothing_T))
         user_T, place_T = next_places(layout, beside.user_B, beside.end_B)
-        hidden = HiddenRange(*bank.later(user_T, place_T))
-        return bank.index.nearest(user_TH, self.settings.rag_top_k, hidden)
+        if self.training:  # its rows count the events of the training part
+            place_T = self.rows.dataset.among_all(place_T)
+        return bank.index.nearest(user_TH, self.settings.rag_top_k, HiddenRange(*bank.later(user_T, place_T)))
+
+    def _index_of_items(self, table_IW):
+        """What finds items; with ``rag_control: random`` what draws them, in every evaluation the same."""
+        s = self.settings
+        if s.rag_control == "random":
+            seeded = None if self.training else torch.Generator().manual_seed(self.rows.seed)
+            return Drawn(table_IW, seeded)
+        # a table that learns is another one at the next batch, and not worth more than a look at all of it
+        exact_up_to = len(table_IW) if self.training else s.exact_up_to
+        return self._index(table_IW, s.rag_similarity, exact_up_to)
 
     def _index(self, table_MW, similarity="cosine", exact_up_to=None):
         s = self.settings
@@ -215,32 +245,45 @@ class RAGLLMRec(HierLLMRec):
         return self._kept["bank"]
 
     def _read_behind_retrieved(self, item_seq_BL, layout):
-        """(B, H): the pooled vector of each history with the retrieved items in front of it."""
-        s, count = self.settings, self.settings.rag_top_k
+        """(B, H): the pooled vector of each history with the items that were found in front of it."""
+        s = self.settings
         item_BK, known_BK = self.retrieve_items(None, item_seq_BL, layout)
         item_BL = torch.cat([item_BK * known_BK, item_seq_BL[:, : layout.length]], 1)
-        longer = Layout.of(layout.length_B + count, only_last=True)
+        item_BL = item_BL.gather(
+            1, (item_BL == 0).long().argsort(dim=1, stable=True)
+        )  # no gap before the history
+        count_B = known_BK.sum(1)
+        longer = Layout.of(layout.length_B + count_B, only_last=True)
         input_TH = self.input_map(F.embedding(longer.pack(item_BL), self.current_items()))
-        retrieved_T1 = (longer.position_T < count)[:, None]
+        retrieved_T1 = (longer.position_T < count_B[longer.row_T])[:, None]
         input_TH = input_TH + self.retrieved_type * retrieved_T1
         hidden_TH = self.rec_llm(input_TH, self.pooling.needed(longer))
         if s.pool_ret or s.pool_user == "last":
             return self.pooling(hidden_TH, longer)
-        kept_T = torch.nonzero(~retrieved_T1.squeeze(1)).squeeze(1)
-        return self.pooling(hidden_TH[kept_T], layout)
+        own_T = layout.row_T * longer.length + count_B[layout.row_T] + layout.position_T
+        return self.pooling(longer.pad(hidden_TH).flatten(0, 1)[own_T], layout)
 
     # ------------------------------------------------------------------ training
 
     def calculate_loss(self, interaction):
         """HierLLMRec's loss, on a bank that is at most ``rebuild_every`` epochs old."""
-        s = self.settings
-        if s.rag_fusion == "memory" and (
-            self.bank is None or self.bank.epoch + s.rebuild_every <= self.epoch
-        ):
-            self.eval()
-            self.bank = self.rows.bank(self, self._index)
-            self.train()
+        if self.settings.rag_fusion == "memory":
+            self._renew_bank(self.settings.rebuild_every)
         return super().calculate_loss(interaction)
+
+    def _renew_bank(self, every):
+        """Build the bank of training at the first step of epoch 0, ``every``, 2 ``every``, ..., by the weights then."""
+        due = self.epoch - self.epoch % every
+        if self.bank is not None and self.bank.epoch >= due:
+            return
+        if due < self.epoch:
+            raise SettingError(
+                f"resume: epoch {self.epoch} goes on with the bank of epoch {due}, whose weights are gone "
+                f"(rebuild_every: {every}); train anew, or go on with --rebuild_every=1"
+            )
+        self.eval()
+        self.bank = self.rows.bank(self, self._index)
+        self.train()
 
 
 def _mean_of_last(history_TL, item_IW, count):
@@ -264,6 +307,15 @@ def check(s, dense):
         raise SettingError(
             "rag_fusion: prepend retrieves before the history is read; set rag_query: mean_items or last_item"
         )
+    if s.rag_control == "random" and s.rag_fusion in OF_SITUATIONS:
+        raise SettingError(
+            f"rag_control: random draws items, but rag_fusion: {s.rag_fusion} recalls situations; set rag_control: none"
+        )
+    if s.item_llm_mode in LIVE and s.rag_fusion in (*OF_ITEMS, "memory"):
+        raise SettingError(
+            f"item_llm_mode: {s.item_llm_mode} would read every item's text at every step, for rag_fusion: "
+            f"{s.rag_fusion} looks among all items; set item_llm_mode: frozen or table"
+        )
     if (
         s.rag_query == "user"
         and s.rag_fusion in OF_ITEMS
@@ -273,5 +325,8 @@ def check(s, dense):
         raise SettingError(
             "head: classifier has rows with a bias, between which distances mean nothing; set rag_similarity: cosine"
         )
-    if s.start_from and not Path(s.start_from).is_dir():
-        raise SettingError(f"start_from: no folder {s.start_from}; give that of a HierLLMRec run")
+    if s.start_from and s.rag_fusion == "prepend" and s.rec_llm == "sasrec":
+        raise SettingError(
+            "start_from: rec_llm: sasrec has a vector for each position, and rag_fusion: prepend shifts them; set "
+            "rec_llm: transformer"
+        )

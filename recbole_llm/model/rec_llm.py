@@ -13,13 +13,21 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from ..errors import SettingError
 from ..llm.lora import Lora
 from ..text.location import locate
 from .encoders import LiGREncoder, SASRecEncoder, start_small
 from .language_model import LanguageModel
 
+EPSILON = 1e-8  # of the inputs' norm: the numbers of a table may start at 0.01, those behind W_in at less
 REACH = 15.0  # of the logits of attention pooling: their exponentials can then be summed along a history as they are
-CAUSAL = ("transformer", "sasrec", "decoder")  # an event's vector depends on it and on what came before it
+UNMOVED = 1e-5  # share of a model's outputs by which rounding may change them
+CAUSAL = (
+    "transformer",
+    "sasrec",
+    "decoder",
+    "none",
+)  # an event's vector depends on it and on what came before it
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,7 @@ class PretrainedLLM(LanguageModel):
         self.input_norm = float(words.detach().float().norm(dim=1).mean())
         # never read: the words would be dead weight
         self.llm.set_input_embeddings(nn.Embedding(1, self.width))
+        self.reads_ahead = reads_ahead(self.llm, self.input_norm)
         self.learn(**learns)
         self.llm.get_input_embeddings().requires_grad_(False)
 
@@ -85,6 +94,17 @@ class PretrainedLLM(LanguageModel):
         hidden_BLH = self.llm(inputs_embeds=layout.pad(input_TH), attention_mask=mask_BL).last_hidden_state
         hidden_TH = layout.pack(hidden_BLH)
         return hidden_TH if layout.asked_T is None else hidden_TH[layout.asked_T]
+
+
+@torch.no_grad()
+def reads_ahead(llm, length):
+    """Whether what a language model makes of a vector depends on those behind it; tried, for names do not tell."""
+    generator = torch.Generator().manual_seed(0)
+    first_BLD = torch.randn(1, 3, llm.config.hidden_size, generator=generator)
+    first_BLD = first_BLD * length / llm.config.hidden_size**0.5
+    other_BLD = torch.cat([first_BLD[:, :2], -first_BLD[:, 2:]], 1)
+    first_LD, other_LD = (llm(inputs_embeds=each).last_hidden_state[0, :2] for each in (first_BLD, other_BLD))
+    return bool((first_LD - other_LD).abs().max() > UNMOVED * first_LD.abs().max())
 
 
 class NoLLM(nn.Module):
@@ -107,28 +127,47 @@ def rec_llm(settings, max_length):
             return Transformer(s, max_length, s.rec_llm)
         case "none":
             return NoLLM(s.hidden_size)
-    return PretrainedLLM(
+    found = PretrainedLLM(
         s.rec_llm_path,
         untrained=s.rec_init == "random",
         mode=s.rec_llm_mode,
         lora=Lora(s.lora_rank, s.lora_alpha, s.lora_dropout),
         recompute=s.llm_recompute,
     )
+    if s.rec_llm == "decoder" and found.reads_ahead:
+        raise SettingError(
+            f"rec_llm: decoder reads left to right, but in {s.rec_llm_path} an event would see later ones; give a "
+            "causal language model, or set rec_llm: t5_encoder"
+        )
+    if s.rec_llm == "t5_encoder" and not found.reads_ahead:
+        raise SettingError(
+            f"rec_llm: t5_encoder reads a history as a whole, but {s.rec_llm_path} reads left to right; set rec_llm: "
+            "decoder"
+        )
+    return found
 
 
 class InputMap(nn.Module):
-    """z = gamma LN(W_in x + b): item vectors at the width and length that the Recommendation LLM is used to."""
+    """z = gamma LN(W_in x + b): item vectors at the width and length that the Recommendation LLM is used to.
+
+    b starts at zero: how long item vectors are is then of no account at the start.
+    """
 
     def __init__(self, size_in, llm, dropout):
         super().__init__()
         self.linear = nn.Linear(size_in, llm.width)
-        self.norm = nn.LayerNorm(llm.width, elementwise_affine=False)
+        nn.init.zeros_(self.linear.bias)
+        self.norm = nn.LayerNorm(llm.width, eps=EPSILON, elementwise_affine=False)
         self.gamma = nn.Parameter(torch.tensor(llm.input_norm / math.sqrt(llm.width)))
         self.dropout = nn.Dropout(dropout)
 
+    def level(self, item_TW):
+        """(T, H): mapped vectors of numbers of size 1, however long they were."""
+        return self.norm(self.linear(self.dropout(item_TW)))
+
     def forward(self, item_TW):
         """(T, H)."""
-        return self.gamma * self.norm(self.linear(self.dropout(item_TW)))
+        return self.gamma * self.level(item_TW)
 
 
 class Pooling(nn.Module):

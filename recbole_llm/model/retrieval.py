@@ -73,17 +73,33 @@ class Exact:
 
         Where fewer than K are left for a query, hidden rows fill up its places, with likeness ``UNLIKE``.
         """
-        query_TW = _units(query_TW) if self.is_cosine else query_TW.float()
         k, rows = min(k, len(self.table_MW)), max(CELLS // len(self.table_MW), 1)
         found = []
         for start in range(0, len(query_TW), rows):
             part = slice(start, min(start + rows, len(query_TW)))
-            like_CM = query_TW[part] @ self.table_MW.t()
-            if not self.is_cosine:
-                like_CM = 2 * like_CM - self.square_M - query_TW[part].pow(2).sum(1, keepdim=True)
+            like_CM = self._likeness(query_TW[part])
             hidden.mask(part, like_CM)
             found.append(like_CM.topk(k, dim=1))
         return torch.cat([each.values for each in found]), torch.cat([each.indices for each in found])
+
+    def _likeness(self, query_CW):
+        """(C, M)."""
+        if self.is_cosine:
+            return _units(query_CW) @ self.table_MW.t()
+        query_CW = query_CW.float()
+        like_CM = query_CW @ self.table_MW.t()
+        return 2 * like_CM - self.square_M - query_CW.pow(2).sum(1, keepdim=True)
+
+
+class Drawn(Exact):
+    """A control: rows drawn at random in place of the nearest, by a generator or, without one, torch's own."""
+
+    def __init__(self, table_MW, generator=None):
+        self.table_MW, self.generator = table_MW, generator
+
+    def _likeness(self, query_CW):
+        like_CM = torch.rand(len(query_CW), len(self.table_MW), generator=self.generator)
+        return like_CM.to(query_CW.device)
 
 
 class InvertedLists:

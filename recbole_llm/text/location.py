@@ -7,6 +7,7 @@ packages is often all that a machine behind a wall can reach; its files must be 
 import functools
 import importlib.util
 from dataclasses import dataclass
+from logging import getLogger
 from pathlib import Path
 
 from recbole_llm.errors import BackendError
@@ -44,6 +45,22 @@ class Location:
         return "sha256:" + lines_hash(
             [path.relative_to(self.folder).as_posix(), file_hash(path)] for path in files
         )
+
+
+def locate_or(fallback: str | None, name: str, revision: str | None = None) -> Location:
+    """`locate`, and where the model is not at hand ``fallback``, if one is named, in its place."""
+    try:
+        return locate(name, revision)
+    except BackendError as error:
+        if not fallback:
+            raise
+        warn_of_stand_in(error, fallback)
+        return locate(fallback)
+
+
+def warn_of_stand_in(error: BackendError, fallback: str) -> None:
+    """Say that ``fallback`` takes the place of what ``error`` could not find."""
+    getLogger().warning(f"{error}; until then {fallback} takes its place (text_fallback)")
 
 
 def locate(

@@ -28,8 +28,8 @@ ALIKE = """
     saved cold_share cold_by shorten_histories disturb_histories show_progress device_threads use_gpu gpu_id
     reproducibility
     clip_grad_norm raw_path artifact_path resume
-    text_fields text_generated text_encoder text_pooling text_revision text_max_tokens text_endpoint
-    text_compute_dtype text_dtype
+    text_fields text_join text_generated text_encoder text_fallback text_pooling text_revision text_max_tokens
+    text_endpoint text_compute_dtype text_dtype
 """  # what a baseline takes over from the model that it stands beside
 SCORES = 2**25  # of a batch of an evaluation, rows times items, at most: 128 MiB
 EVENTS = (
@@ -175,7 +175,7 @@ def restore(folder):
         )
     given = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     config = configured(given)
-    config["checkpoint_dir"] = str(folder / "checkpoint")
+    config["checkpoint_dir"], config.taken_up = str(folder / "checkpoint"), True
     parts, _, model = build(config)
     trainer_for(config, model).load_best()
     return model.eval(), parts[0]._dataset

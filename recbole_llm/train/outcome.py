@@ -2,6 +2,7 @@
 
 import resource
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -62,9 +63,27 @@ def test(trainer, test_data, config, screen, texts):
         beyond=_beyond(evaluation.ranks, config, dataset, counts) if evaluation.ranks else {},
         shortened=_told_otherwise(trainer, test_data, counts, "shortened", config["shorten_histories"]),
         disturbed=_told_otherwise(trainer, test_data, counts, "disturbed", config["disturb_histories"]),
-        remarks=tuple(getattr(trainer.model, "remarks", tuple)()),
+        remarks=(
+            *_stand_in(config, texts, trainer.model),
+            *getattr(trainer.model, "remarks", tuple)(),
+        ),
         leaks=leaks,
         **costs(trainer),
+    )
+
+
+def _stand_in(config, texts, model):
+    """What there is to say where ``text_fallback`` read the texts, because ``text_encoder`` was not at hand."""
+    readers = {artifact["made_from"]["encoder"]["name"] for artifact in texts.values()}
+    readers.add(getattr(model, "text_model", None))
+    # a folder goes by its own name
+    wanted, fallback = (
+        {config[key], Path(config[key] or "").name} for key in ("text_encoder", "text_fallback")
+    )
+    stood_in = sorted(readers & fallback - wanted - {None})
+    return tuple(
+        f"{name} read its texts in place of {config['text_encoder']}, which was not at hand"
+        for name in stood_in
     )
 
 

@@ -138,6 +138,7 @@ def train(config, folder, screen, after_validation=None):
     """The trainer of a trained model, the test part, and the manifests of the texts by field."""
     config["checkpoint_dir"] = str(folder / "checkpoint")
     (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
+    config.taken_up = bool(config["resume"]) and (folder / "checkpoint" / LAST).is_file()
     (train_data, valid_data, test_data), texts, model = build(config)
     trainer = trainer_for(config, model)
     fit(trainer, train_data, valid_data, config, folder, screen, after_validation)
@@ -146,9 +147,8 @@ def train(config, folder, screen, after_validation=None):
 
 def fit(trainer, train_data, valid_data, config, folder, screen, after_validation=None):
     """Train; Ctrl-C keeps the best weights so far and says how to go on."""
-    last = folder / "checkpoint" / LAST
-    if config["resume"] and last.is_file():
-        trainer.resume_checkpoint(last)
+    if config.taken_up:
+        trainer.resume_checkpoint(folder / "checkpoint" / LAST)
 
     def after_epoch(epoch):
         screen.epoch(trainer, epoch)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from recbole_llm.data.texts import _take_the_sense_out
+from recbole_llm.data.texts import _take_the_sense_out, _written
 from recbole_llm.errors import SettingError
 from recbole_llm.text.artifact import AlignedVectors
 
@@ -44,6 +44,17 @@ def test_noise_is_as_wide_as_the_texts_and_has_nothing_of_them(shop):
     spread = noise.vectors[noise.present].std(0) / before.vectors[before.present].std(0)
     assert np.abs(spread - 1).max() < 0.15
     assert abs(np.corrcoef(noise.vectors[:, 0], before.vectors[:, 0])[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"), [(["reviews"], ["reviews"]), (["title", "reviews"], ["item", "reviews"])]
+)
+def test_reviews_are_no_part_of_a_joined_text_and_may_stand_alone(tmp_path, monkeypatch, fields, expected):
+    (tmp_path / "shop.item").write_text("item_id:token\ttitle:token_seq\nA\tRed car\n")
+    monkeypatch.setattr("recbole_llm.data.texts.training_reviews", lambda *_: {"A": [("fast", 1.0)]})
+    config = {"text_generated": None, "data_path": tmp_path, "dataset": "shop", "text_join": True}
+    found = {field: texts for field, texts, _ in _written(config, None, fields)}
+    assert list(found) == expected and "fast" in found["reviews"]["A"][0]
 
 
 def test_a_control_is_drawn_by_the_seed_and_an_unknown_one_is_refused(shop):

@@ -15,6 +15,7 @@ from recbole_llm.model.base import Beside
 from recbole_llm.model.layout import Layout
 from recbole_llm.model.rec_llm import Pooling
 from recbole_llm.text.plain import clean
+from recbole_llm.train import run as road
 from recbole_llm.train.build import build, configure, known_to
 from recbole_llm.train.trainer import trainer_for
 
@@ -134,7 +135,7 @@ def test_the_temperature_stays_within_its_bounds(folder):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last", "attention"])
-@pytest.mark.parametrize("llm", ["transformer", "sasrec", "llama"])
+@pytest.mark.parametrize("llm", ["transformer", "sasrec", "llama", "none"])
 def test_the_vector_of_an_event_does_not_depend_on_later_ones(folder, tiny, pooling, llm):
     keys = {"rec_llm": "decoder", "rec_llm_path": tiny(llm)} if llm == "llama" else {"rec_llm": llm}
     model = house(folder, "HierLLMRec", pool_user=pooling, **keys).model.eval()
@@ -168,6 +169,19 @@ def test_what_is_trained_is_what_ranks(folder, tiny, pooling, llm):
 def test_a_model_that_sees_the_whole_history_takes_no_dense_rows(folder, tiny):
     with pytest.raises(SettingError, match="t5_encoder reads a history as a whole"):
         house(folder, "HierLLMRec", rec_llm="t5_encoder", rec_llm_path=tiny("t5"), train_rows="dense")
+
+
+@pytest.mark.parametrize("init", ["pretrained", "random"])
+@pytest.mark.parametrize(
+    ("kind", "causal"), [("bert", False), ("t5", False), ("llama", True), ("gpt2", True)]
+)
+def test_whether_a_language_model_reads_ahead_is_tried(folder, tiny, kind, causal, init):
+    keys = {"rec_llm_path": tiny(kind), "rec_init": init, "train_rows": "prefix"}
+    right, wrong = ("decoder", "t5_encoder") if causal else ("t5_encoder", "decoder")
+    house(folder, "HierLLMRec", rec_llm=right, **keys)
+    refusal = "but .* reads left to right" if causal else "an event would see later ones"
+    with pytest.raises(SettingError, match=refusal):
+        house(folder, "HierLLMRec", rec_llm=wrong, **keys)
 
 
 # ---------------------------------------------------------------------- texts
@@ -241,6 +255,57 @@ def test_an_encoder_that_is_not_at_hand_gives_way_to_the_fallback(folder, tmp_pa
     )
 
 
+@pytest.mark.parametrize("mode", ["table", "lora"])
+def test_a_report_says_which_model_stood_in_for_the_one_that_was_asked_for(folder, tiny, tmp_path, mode):
+    keys = known_to("HierLLMRec", "carousel", TINY) | {"data_path": folder, "run_path": tmp_path, "epochs": 1}
+    keys |= {"artifact_path": tmp_path, "text_fields": "title", "text_max_tokens": 16, "text_pooling": "cls"}
+    keys |= {"text_encoder": "nobody/has-this-model", "text_revision": "main", "text_fallback": tiny("bert")}
+    keys |= {"item_llm_mode": mode} | ({} if mode == "table" else {"loss": "nce", "n_negatives": 2})
+    named = {"model": "HierLLMRec", "dataset": "carousel"} | keys
+    run = road.main([f"--{key}={value}" for key, value in named.items()])
+    said = (
+        f"{Path(tiny('bert')).name} read its texts in place of nobody/has-this-model, which was not at hand."
+    )
+    assert f"HierLLMRec: {said}" in (run / "report.md").read_text()
+
+
+def test_a_stand_in_has_a_pooling_and_a_commit_of_its_own(folder, tiny, tmp_path):
+    keys = {"text_fallback": tiny("bert"), "text_pooling": "cls", "text_revision": "a" * 40}
+    keys |= {"trust_remote_code": True}
+    _, texts, _ = build(
+        configure(
+            "HierLLMRec",
+            known_to("HierLLMRec", "carousel", TINY)
+            | {
+                "model": "HierLLMRec",
+                "dataset": "carousel",
+                "data_path": str(folder),
+                "artifact_path": str(tmp_path),
+                "text_encoder": "nobody/has-this-model",
+                "text_max_tokens": 16,
+                **keys,
+            },
+        )
+    )
+    made_from = texts["item"]["made_from"]["encoder"]
+    assert made_from["pooling"] == "mean" and made_from["revision"].startswith("sha256:")
+
+
+def test_items_that_a_learning_item_llm_reads_can_have_the_texts_of_others(folder, tiny):
+    keys = {"item_llm_mode": "lora", "loss": "nce", "text_encoder": tiny("bert")}
+    texts = [
+        live(folder, **keys, text_control=control)[1][0]._dataset.item_texts for control in ("", "shuffled")
+    ]
+    assert sorted(texts[0]) == sorted(texts[1]) and texts[1][0] == ""
+    assert sum(own == other for own, other in zip(*texts, strict=True)) < 5
+    with pytest.raises(
+        SettingError, match="text_control: random makes noise of text vectors, but here the texts"
+    ):
+        live(folder, **keys, text_control="random")
+    with pytest.raises(SettingError, match="text_control is 'mixed', expected shuffled or random"):
+        live(folder, **keys, text_control="mixed")
+
+
 def test_texts_that_the_encoder_has_no_words_for_are_warned_of(folder, tmp_path, caplog):
     encoder = write_tiny_llm(tmp_path / "llm", "bert")  # knows nothing of horses
     given = {"model": "HierLLMRec", "dataset": "carousel", "data_path": str(folder), "show_progress": False}
@@ -257,12 +322,20 @@ def test_texts_that_the_encoder_has_no_words_for_are_warned_of(folder, tmp_path,
         assert "set text_encoder to a model of their language, e.g. google/mt5-small" in caplog.text
 
 
-def test_a_frozen_item_llm_keeps_its_vectors_and_gets_no_gradient(folder):
-    world = house(folder, "HierLLMRec", item_llm_mode="frozen", epochs=2, train_batch_size=8)
-    before = world.model.item_llm.table_IW.clone()
-    trainer_for(world.config, world.model).fit(world.train, verbose=False, saved=False)
-    assert torch.equal(world.model.item_llm.table_IW, before)
-    assert "item_llm.table_IW" not in dict(world.model.named_parameters())
+@pytest.mark.parametrize("mode", ["frozen", "table"])
+def test_a_frozen_item_llm_keeps_the_vectors_of_its_artifact_and_a_table_leaves_them(
+    folder, tiny, tmp_path, mode
+):
+    keys = {"item_llm_mode": mode, "text_encoder": tiny("bert"), "artifact_path": str(tmp_path)}
+    config, parts, model = live(folder, text_max_tokens=16, epochs=2, **keys)
+    held = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert any(path.name == "manifest.json" for path in held)
+    trainer_for(config, model).fit(parts[0], verbose=False, saved=False)
+    assert held == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    _, _, again = live(folder, text_max_tokens=16, **keys)
+    assert model.text_fingerprints == again.text_fingerprints
+    assert torch.equal(model.item_llm.table_IW, again.item_llm.table_IW) is (mode == "frozen")
+    assert ("item_llm.table_IW" in dict(model.named_parameters())) is (mode == "table")
 
 
 def test_a_table_learns_from_where_the_vectors_are(folder):
@@ -270,6 +343,13 @@ def test_a_table_learns_from_where_the_vectors_are(folder):
     assert torch.equal(frozen.model.item_llm.table_IW, table.model.item_llm.table_IW)
     table.model.calculate_loss(next(iter(table.train))).backward()
     assert table.model.item_llm.table_IW.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("head", ["embed", "tied"])
+def test_the_spread_of_a_table_says_nothing_at_the_start(folder, head):
+    worlds = [house(folder, "HierLLMRec", table_spread=spread, head=head) for spread in (1.0, 0.02)]
+    scores = [world.model.eval().full_sort_predict(a_batch(world))[:, 1:] for world in worlds]
+    assert torch.allclose(*scores, atol=1e-3)
 
 
 def test_an_item_without_text_has_a_learned_vector_and_padding_none(folder):
@@ -294,9 +374,7 @@ def test_an_item_without_text_has_a_learned_vector_and_padding_none(folder):
         ("llama", "item_token"),
     ],
 )
-def test_an_item_llm_that_learns_reads_the_items_of_a_batch_and_all_before_ranking(
-    folder, tiny, kind, pooling
-):
+def test_an_item_llm_that_learns_reads_all_items_anew_before_ranking(folder, tiny, kind, pooling):
     keys = {"item_llm_mode": "lora", "loss": "nce", "n_negatives": 4, "pool_item": pooling}
     keys["nce_thres"] = 2.0  # random weights make all texts alike
     _, parts, model = live(folder, text_encoder=tiny(kind), **keys)
@@ -311,6 +389,22 @@ def test_an_item_llm_that_learns_reads_the_items_of_a_batch_and_all_before_ranki
         assert any(p.grad.abs().sum() > 0 for p in adapters.values())
         optimizer.step()
     assert not torch.allclose(*scores, atol=1e-5), "the items were read anew"
+
+
+def test_of_a_batch_an_item_llm_that_learns_reads_each_item_once_and_no_other(folder, tiny):
+    keys = {"item_llm_mode": "lora", "loss": "nce", "n_negatives": 2, "MAX_ITEM_LIST_LENGTH": 4}
+    _, parts, model = live(folder, text_encoder=tiny("t5"), train_batch_size=2, **keys)
+    read, whole = [], model.item_llm._read
+    model.item_llm._read = lambda item_N: read.append(item_N.tolist()) or whole(item_N)
+    batch = next(iter(parts[0]))
+    torch.manual_seed(0)
+    model.train().calculate_loss(batch)
+    named = {0, *batch["item_id_list"].flatten().tolist(), *batch["next_item_list"].flatten().tolist()}
+    (items,) = read
+    assert named <= set(items) and len(set(items)) == len(items) <= len(named) + 2 < model.n_items
+    read.clear()
+    model.eval().full_sort_predict(next(iter(parts[2]))[0])
+    assert [len(items) for items in read] == [model.n_items], "of 18 items 64 are read at a time"
 
 
 def test_a_learning_item_llm_reads_each_text_as_alone(folder, tiny):
@@ -357,6 +451,27 @@ def test_a_checkpoint_holds_what_learns_and_goes_with_its_language_model(folder,
     other = house(folder, "HierLLMRec", **keys | {"rec_llm_path": str(tmp_path)})
     with pytest.raises(ArtifactError, match="trained with sha256:.* as `rec_llm`, found sha256:"):
         trainer_for(other.config, other.model).load_best(trainer.saved_model_file)
+
+
+def test_of_an_item_llm_with_adapters_a_checkpoint_holds_these_alone(folder, tiny):
+    keys = {"item_llm_mode": "lora", "loss": "nce"}
+    _, _, model = live(folder, text_encoder=tiny("t5"), **keys)  # its word embeddings have two names
+    held = [name.removeprefix("item_llm.") for name in model.state_dict() if name.startswith("item_llm.")]
+    assert "no_text" in held and any("lora" in name for name in held)
+    assert all("lora" in name for name in held if name.startswith("llm."))
+    model.load_state_dict(model.state_dict())
+
+
+@pytest.mark.parametrize("part", ["item", "rec"])
+def test_language_models_keep_no_cache_of_what_they_read(folder, tiny, part):
+    if part == "item":
+        _, _, model = live(folder, text_encoder=tiny("llama"), item_llm_mode="full", loss="nce")
+    else:
+        model = house(folder, "HierLLMRec", rec_llm="decoder", rec_llm_path=tiny("llama")).model
+    llm, kept = getattr(model, f"{part}_llm").llm, []
+    llm.register_forward_hook(lambda _, given, made: kept.append(made.past_key_values))
+    model.eval().full_sort_predict(next(iter(house(folder).test))[0])
+    assert kept and not any(kept)
 
 
 @pytest.mark.parametrize("part", ["item", "rec"])
@@ -445,10 +560,15 @@ def test_a_real_language_model_learns_to_recommend(folder, shared_data):
             "rec_llm_mode: lora is for a pretrained model, but rec_llm is transformer",
         ),
         ({"pool_item": "item_token"}, "item_token is learned, but item_llm_mode is table"),
+        (
+            {"pool_item": "cls", "item_llm_mode": "frozen"},
+            "are made ahead of training; set text_pooling: cls",
+        ),
         ({"loss": "nce", "score": "dot"}, "loss: nce compares cosines"),
         ({"item_llm_mode": "lora"}, "would read every item's text at every step for loss: ce; set loss: nce"),
         ({"negatives": "batch", "loss": "nce"}, "negatives: batch needs the log Q correction"),
-        ({"temperature": 0.0}, "config key `temperature` is 0.0, expected more than 0"),
+        ({"temperature": 0.0}, "config key `temperature` is 0.0, expected from 0.01 to 1"),
+        ({"temperature": 2.0}, "config key `temperature` is 2.0, expected from 0.01 to 1"),
         ({"head": "softmax"}, "config key `head` is 'softmax', expected one of embed, classifier, tied"),
     ],
 )

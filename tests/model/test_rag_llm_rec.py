@@ -1,17 +1,27 @@
 """RAGLLMRec: what it may retrieve and what it must not, and that it is HierLLMRec where retrieval says nothing."""
 
 import copy
+import json
+import shutil
 
+import carousel
+import pandas as pd
 import pytest
 import torch
-from carousel import N_ITEMS, house, write_carousel
+from carousel import N_ITEMS, TINY, house, trained, write_carousel
+from recbole.data.interaction import Interaction
+from tiny_llm import WORDS, write_tiny_llm
 from torch.nn import functional as F
 
 from recbole_llm.data.parts import ROW_END
 from recbole_llm.errors import ArtifactError, SettingError
+from recbole_llm.evaluation.ranks import ranks_of
 from recbole_llm.model import base, checkpoint, retrieval
 from recbole_llm.model.layout import Layout
 from recbole_llm.model.rag_fusion import Gated, MemoryFusion, interpolated
+from recbole_llm.train import run as road
+from recbole_llm.train.build import configured, known_to, restore, split
+from recbole_llm.train.resume import LAST
 from recbole_llm.train.trainer import trainer_for
 
 ITEM_FUSIONS = ("gated", "cross_attn")
@@ -106,6 +116,21 @@ def test_where_all_but_a_few_items_are_seen_the_rest_is_marked_as_not_found(fold
     assert torch.isfinite(model(items, torch.tensor([items.shape[1]]))).all()
 
 
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_in_front_of_a_history_stands_what_was_found_and_no_more(folder, pooling):
+    # two items are left for the first, three for the second
+    items = torch.tensor([[*range(1, N_ITEMS - 1)], [*range(3, N_ITEMS), 0]])
+    length, scores = (items > 0).sum(1), []
+    for most in (3, 5, 50):
+        keys = {"rag_query": "mean_items", "train_rows": "prefix", "rag_top_k": most}
+        keys |= {"pool_user": pooling, "MAX_ITEM_LIST_LENGTH": 20, "rag_fusion": "prepend"}
+        model = house(folder, "RAGLLMRec", **keys).model.eval()
+        scores.append(model(items, length))
+    assert torch.allclose(scores[0], scores[1], atol=1e-5) and torch.allclose(*scores[1:], atol=1e-5)
+    alone = model(items[1:], length[1:])
+    assert torch.allclose(scores[0][1:], alone, atol=1e-5)
+
+
 # ---------------------------------------------------------------------- the bank
 
 
@@ -152,6 +177,86 @@ def test_a_bank_of_some_is_drawn_by_the_seed(folder):
     assert (first.place_M.diff() > 0).all()
 
 
+@pytest.mark.parametrize("most", [50, 10**6])
+def test_the_bank_does_not_depend_on_how_the_windows_of_an_epoch_are_cut(folder, most):
+    world = rag(folder, "memory", bank_size=most, window_shift=True, MAX_ITEM_LIST_LENGTH=4)
+    model, windows, banks = world.model.eval(), world.train._dataset.windows, []
+    for epoch in (0, 3):
+        windows.cut(epoch)
+        before = windows.start
+        banks.append(model.rows.bank(model, retrieval.Exact))
+        assert windows.start is before, "training goes on with its own"
+    assert torch.equal(banks[0].place_M, banks[1].place_M)
+    assert torch.equal(banks[0].sequence_MH, banks[1].sequence_MH)
+
+
+def test_of_prefix_rows_those_that_were_drawn_are_read_alone(folder):
+    world, read = rag(folder, "memory", bank_size=5, train_rows="prefix"), []
+    whole = world.model.read
+    world.model.read = lambda item_T, layout: read.append(layout.batch) or whole(item_T, layout)
+    assert len(world.model.eval()._bank()) == sum(read) == 5
+
+
+@pytest.mark.parametrize("rows", ["dense", "prefix"])
+def test_nobody_is_shown_what_he_did_later_where_some_items_were_made_new(folder, rows):
+    world = rag(folder, "memory", train_rows=rows, cold_share=0.2)
+    model, dataset = world.model.eval(), world.train._dataset
+    bank = model._bank()
+    assert dataset.cold.any() and not dataset.cold[bank.item_M].any()
+    whole = world.test._dataset  # counts all events
+    assert torch.equal(whole.events["item_id"][bank.place_M], bank.item_M)
+    assert torch.equal(whole.events["user_id"][bank.place_M], bank.user_M)
+    model.settings.__dict__["rag_top_k"] = len(bank)
+    for training, loader in ((True, world.train), (False, world.valid)):
+        batch = next(iter(loader))
+        batch = batch if training else batch[0]
+        layout, beside = Layout.of(batch["item_length"], only_last=True), model.beside(batch)
+        user = model.read(layout.pack(batch["item_id_list"]), layout)
+        model.training, model.bank = training, bank
+        like, row = model.recall(user, layout, beside)
+        model.eval()
+        place = dataset.among_all(beside.end_B) if training else beside.end_B
+        for one in range(len(user)):
+            found = row[one][like[one] > retrieval.UNLIKE]
+            mine = bank.user_M[found] == beside.user_B[one]
+            assert (bank.place_M[found][mine] < place[one]).all()
+            hidden = (bank.user_M == beside.user_B[one]) & (bank.place_M >= place[one])
+            assert len(found) == len(bank) - hidden.sum()
+
+
+@pytest.mark.parametrize("fusion", ["memory", "knn_interp"])
+def test_a_history_of_nobody_in_the_data_set_can_be_ranked(folder, fusion):
+    world = rag(folder, fusion)
+    items, length = torch.tensor([[3, 5, 7]]), torch.tensor([3])
+    assert torch.isfinite(world.model.eval()(items, length)).all()
+    history = Interaction({"item_id_list": items, "item_length": length})
+    assert torch.isfinite(world.model.full_sort_predict(history)).all()
+
+
+@pytest.mark.parametrize("fusion", ["memory", "knn_interp"])
+def test_situations_need_the_order_of_events(folder, fusion):
+    with pytest.raises(SettingError, match="which only rows kept as offsets know; set history_as_offsets"):
+        rag(folder, fusion, history_as_offsets=False, train_rows="prefix")
+
+
+@pytest.mark.parametrize("fusion", ["memory", "knn_interp"])
+def test_a_model_that_is_taken_up_again_ranks_as_its_report_says(folder, tmp_path, fusion):
+    words = [*WORDS, "Title", "Horse", "number", ":", ".", *map(str, range(N_ITEMS))]
+    encoder = write_tiny_llm(tmp_path / "encoder", "bert", words)
+    keys = known_to("RAGLLMRec", "carousel", TINY) | {"epochs": 3, "eval_step": 1, "lambda_knn": 0.5}
+    keys |= {"data_path": folder, "artifact_path": tmp_path, "run_path": tmp_path, "text_encoder": encoder}
+    keys |= {"rag_fusion": fusion, "bank_size": 40, "text_max_tokens": 16, "MAX_ITEM_LIST_LENGTH": 4}
+    named = {"model": "RAGLLMRec", "dataset": "carousel"} | keys
+    run = road.main([f"--{key}={value}" for key, value in named.items()])
+    reported = pd.read_parquet(run / "ranks.parquet").set_index("user")["rank"]
+    model, train_set = restore(run)
+    *_, test_set = split(configured(json.loads((run / "settings.json").read_text())))
+    rows = test_set[torch.arange(len(test_set))]
+    rank = ranks_of(model.full_sort_predict(rows), torch.arange(len(rows)), rows["item_id"])
+    tokens = train_set.id2token("user_id", rows["user_id"].numpy())
+    assert dict(zip(tokens, rank.tolist(), strict=True)) == reported.to_dict()
+
+
 def test_the_bank_of_training_is_renewed_as_often_as_asked_and_that_of_ranking_always(folder):
     world = rag(folder, "memory", rebuild_every=2)
     model, batch = world.model, next(iter(world.train))
@@ -173,6 +278,32 @@ def test_a_report_says_what_the_bank_was(folder):
     model.full_sort_predict(a_batch(rag(folder, "memory")))
     (said,) = model.remarks()
     assert said == "it ranked with a bank of 50 situations, built from the weights that ranked"
+
+
+@pytest.mark.parametrize(("stop_after", "every"), [(2, 1), (1, 2), (2, 2)])
+def test_a_resumed_training_goes_on_with_the_bank_that_it_had_or_not_at_all(
+    folder, tmp_path, monkeypatch, stop_after, every
+):
+    monkeypatch.setattr(carousel, "NOISY", {"dropout": 0.2, "eval_step": 1, "stopping_step": 50})
+    keys = {"model": "RAGLLMRec", "rag_fusion": "memory", "rebuild_every": every}
+    trained(folder, tmp_path / "stopped", 5, stop_after=stop_after, **keys)
+    last = tmp_path / "stopped" / LAST
+    if (stop_after + 1) % every:
+        with pytest.raises(
+            SettingError, match="resume: epoch 3 goes on with the bank of epoch 2, whose weights"
+        ):
+            trained(folder, tmp_path / "stopped", 5, resume=last, **keys)
+        return
+    resumed = trained(folder, tmp_path / "stopped", 5, resume=last, **keys)
+    whole = trained(folder, tmp_path / "whole", 5, **keys)
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], weight), name
+
+
+def test_a_report_says_how_old_the_banks_of_training_were(folder):
+    model = rag(folder, "memory", bank_size=50, rebuild_every=3).model.eval()
+    model._bank()
+    assert model.remarks()[0].endswith(", and was trained with banks of up to 3 epochs before")
 
 
 def test_a_copy_of_the_model_shares_the_training_rows(folder):
@@ -221,15 +352,39 @@ def test_interpolation_by_hand():
 
 
 def test_the_gate_by_hand():
-    gate = Gated(1, 1, "mean")
+    gate = Gated(2, "mean")
     with torch.no_grad():
-        gate.project.weight.fill_(2.0)
+        gate.project.weight.copy_(torch.eye(2))
         gate.gate.weight.zero_()
-        gate.gate.bias.zero_()
-    found, known = torch.tensor([[[1.0], [3.0], [50.0]]]), torch.tensor([[True, True, False]])
-    assert gate(torch.tensor([[10.0]]), found, known).item() == pytest.approx(0.5 * 10 + 0.5 * 2 * 2.0)
-    assert gate(torch.tensor([[10.0]]), found, ~known & known).item() == 10.0, (
-        "nothing found, nothing mixed in"
+        gate.gate.bias.fill_(torch.tensor(3.0).log())  # a gate of 3/4
+    found = torch.tensor([[[5.0, 1.0], [3.0, 1.0], [1.0, 50.0]]])  # the mean of the first two is (4, 1)
+    known, user = torch.tensor([[True, True, False]]), torch.tensor([[-1.0, 1.0]])
+    assert torch.allclose(gate(user, found, known), torch.tensor([[-0.75 + 0.25, 0.75 - 0.25]]), atol=1e-4)
+    assert torch.equal(gate(user, found, ~known & known), user), "nothing found, nothing mixed in"
+
+
+@pytest.mark.parametrize("fusion", ["gated", "cross_attn", "memory"])
+def test_what_is_fused_does_not_depend_on_the_spread_of_the_table(folder, fusion):
+    scores = []
+    for spread in (1.0, 0.02):
+        world = rag(folder, fusion, table_spread=spread)
+        torch.manual_seed(1)
+        for weight in world.model.fusion.parameters():  # some start at zero, and would say nothing
+            torch.nn.init.normal_(weight, std=0.3)
+        scores.append(world.model.eval().full_sort_predict(a_batch(world))[:, 1:])
+    assert torch.allclose(*scores, atol=2e-3)
+
+
+def test_the_share_mixed_in_is_what_the_gate_says(folder):
+    world = rag(folder, "gated", table_spread=0.02)
+    model, seen = world.model.eval(), {}
+    torch.nn.init.zeros_(model.fusion.gate.weight)
+    model.fusion.register_forward_hook(lambda _, given, made: seen.update(user=given[0], fused=made))
+    model.full_sort_predict(a_batch(world))
+    gate = torch.sigmoid(torch.tensor(3.0))
+    said = seen["fused"] - gate * seen["user"]
+    assert torch.allclose(
+        said.norm(dim=1) / seen["user"].norm(dim=1), (1 - gate) / gate.new_ones(1), atol=1e-3
     )
 
 
@@ -274,6 +429,28 @@ def test_retrieval_learns(folder, fusion):
     )
 
 
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("fusion", ["gated", "cross_attn", "memory", "knn_interp"])
+def test_the_vector_of_an_event_does_not_depend_on_later_ones(folder, fusion, pooling):
+    world = rag(folder, fusion, pool_user=pooling)
+    torch.manual_seed(1)
+    for name, weight in world.model.named_parameters():  # some start at zero, and would say nothing
+        if name.startswith("fusion"):
+            torch.nn.init.normal_(weight, std=0.3)
+    model, batch = world.model.eval(), next(iter(world.train))
+    layout, beside = Layout.of(batch["item_length"]), model.beside(batch)
+    changed = batch["item_id_list"].clone()
+    last = batch["item_length"] - 1
+    rows = torch.arange(len(changed))
+    changed[rows, last] = changed[rows, last] % N_ITEMS + 1
+    before, after = (
+        layout.pad(model.encode(items, layout, beside)) for items in (batch["item_id_list"], changed)
+    )
+    earlier = torch.arange(layout.length) < last[:, None]
+    assert torch.allclose(before[earlier], after[earlier], atol=1e-5) and earlier.any()
+    assert not torch.allclose(before[rows, last], after[rows, last], atol=1e-3)
+
+
 @pytest.mark.parametrize("fusion", ["gated", "cross_attn", "memory"])
 def test_a_sampled_loss_retrieves_among_all_items_too(folder, fusion, monkeypatch):
     found = []
@@ -299,12 +476,28 @@ def test_the_scores_do_not_depend_on_company(folder, fusion):
     assert torch.allclose(alone, scores, atol=1e-5)
 
 
-def test_random_items_stand_in_for_retrieved_ones(folder):
-    world = rag(folder, "gated", rag_control="random")
-    torch.nn.init.constant_(world.model.fusion.gate.bias, -5.0)
-    batch = a_batch(world)
-    first, second = (world.model.eval().full_sort_predict(batch) for _ in range(2))
-    assert not torch.allclose(first, second, atol=1e-4)
+def test_random_items_stand_in_for_retrieved_ones_the_same_in_every_evaluation(folder):
+    near, drawn = (rag(folder, "gated", rag_control=control) for control in ("none", "random"))
+    for world in (near, drawn):
+        torch.nn.init.constant_(world.model.fusion.gate.bias, -5.0)
+    batch = a_batch(drawn)
+    first, second = (drawn.model.eval().full_sort_predict(batch) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.allclose(first, near.model.eval().full_sort_predict(batch), atol=1e-2)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_random_items_are_none_of_the_history(folder, training):
+    keys = {"rag_control": "random", "MAX_ITEM_LIST_LENGTH": 20}
+    model = rag(folder, "gated", **keys).model.train(training)
+    items = torch.arange(1, N_ITEMS - 1)[None].repeat(50, 1)  # two items are left
+    layout = Layout.of(torch.full((50,), items.shape[1]), only_last=True)
+    found, known = model.retrieve_items(model.read(layout.pack(items), layout), items, layout)
+    assert (known.sum(1) == 2).all() and set(found[known].tolist()) == {N_ITEMS - 1, N_ITEMS}
+    alone = torch.ones(200, 1, dtype=torch.long)
+    layout = Layout.of(torch.ones(200, dtype=torch.long), only_last=True)
+    found, known = model.retrieve_items(model.read(layout.pack(alone), layout), alone, layout)
+    assert known.all() and set(found.flatten().tolist()) == set(range(2, N_ITEMS + 1)), "each may be drawn"
 
 
 # ---------------------------------------------------------------------- starting from a trained model
@@ -332,10 +525,32 @@ def test_it_starts_from_a_trained_model(folder, tmp_path):
         rag(folder, "gated", start_from="nowhere")
 
 
+def test_a_run_is_taken_up_again_without_the_model_that_it_started_from(folder, tmp_path):
+    keys = known_to("RAGLLMRec", "carousel", TINY) | {"data_path": folder, "run_path": tmp_path, "epochs": 2}
+    keys |= {"artifact_path": tmp_path, "text_encoder": "nobody/has-this-model"}
+
+    def run(model, **more):
+        named = {"model": model, "dataset": "carousel", "run_name": model} | keys | more
+        return road.main([f"--{key}={value}" for key, value in named.items()])
+
+    first = run("HierLLMRec")
+    second = run("RAGLLMRec", start_from=first)
+    shutil.rmtree(first)
+    restore(second)
+    assert road.main([f"--resume={second}", "--epochs=3"]) == second
+    with pytest.raises(SettingError, match="start_from: no folder"):
+        run("RAGLLMRec", start_from=first, run_name="third")
+
+
 @pytest.mark.parametrize(
     ("fusion", "keys", "message"),
     [
         ("prepend", {"train_rows": "dense"}, "prepend retrieves once for a whole history"),
+        (
+            "prepend",
+            {"start_from": "a", "rec_llm": "sasrec"},
+            "sasrec has a vector for each position, and rag_fusion",
+        ),
         ("prepend", {"rag_query": "user"}, "prepend retrieves before the history is read"),
         (
             "gated",
@@ -343,6 +558,16 @@ def test_it_starts_from_a_trained_model(folder, tmp_path):
             "distances mean nothing; set rag_similarity: cosine",
         ),
         ("gated", {"lambda_knn": 1.5}, "config key `lambda_knn` is 1.5, expected from 0 to 1"),
+        (
+            "memory",
+            {"rag_control": "random"},
+            "random draws items, but rag_fusion: memory recalls situations",
+        ),
+        (
+            "memory",
+            {"item_llm_mode": "full", "loss": "nce"},
+            "would read every item's text at every step, for rag_fusion: memory looks among all items",
+        ),
         ("gates", {}, "config key `rag_fusion` is 'gates', expected one of gated, cross_attn, prepend"),
     ],
 )
