@@ -42,9 +42,8 @@ class LanguageModel(nn.Module):
             checkpointed(self.llm)
         self.frozen = mode == "frozen"
         if mode != "full" and self._base is not None:
-            named = self.llm.named_parameters(
-                remove_duplicate=False
-            )  # a state dict holds tied weights by each name
+            # a state dict holds tied weights by each of their names
+            named = self.llm.named_parameters(remove_duplicate=False)
             self._unlearned = tuple(f"llm.{name}" for name, weight in named if not weight.requires_grad)
             self.fingerprint = self._base.revision
 

@@ -249,9 +249,8 @@ class RAGLLMRec(HierLLMRec):
         s = self.settings
         item_BK, known_BK = self.retrieve_items(None, item_seq_BL, layout)
         item_BL = torch.cat([item_BK * known_BK, item_seq_BL[:, : layout.length]], 1)
-        item_BL = item_BL.gather(
-            1, (item_BL == 0).long().argsort(dim=1, stable=True)
-        )  # no gap before the history
+        # no gap before the history
+        item_BL = item_BL.gather(1, (item_BL == 0).long().argsort(dim=1, stable=True))
         count_B = known_BK.sum(1)
         longer = Layout.of(layout.length_B + count_B, only_last=True)
         input_TH = self.input_map(F.embedding(longer.pack(item_BL), self.current_items()))

@@ -22,12 +22,8 @@ from .language_model import LanguageModel
 EPSILON = 1e-8  # of the inputs' norm: the numbers of a table may start at 0.01, those behind W_in at less
 REACH = 15.0  # of the logits of attention pooling: their exponentials can then be summed along a history as they are
 UNMOVED = 1e-5  # share of a model's outputs by which rounding may change them
-CAUSAL = (
-    "transformer",
-    "sasrec",
-    "decoder",
-    "none",
-)  # an event's vector depends on it and on what came before it
+# An event's vector depends on it and on what came before it.
+CAUSAL = ("transformer", "sasrec", "decoder", "none")
 
 
 @dataclass(frozen=True)
