@@ -29,16 +29,27 @@ class Intents:
         Row 0 is zeros: no answer.
     row_N : LongTensor
         The answer about the history before each event; 0 where there is none.
+    user_A : LongTensor
+        The id of the user whose history each answer is about; 0 where it is none of this data set's.
     """
 
     vector_AD: torch.Tensor
     row_N: torch.Tensor
+    user_A: torch.Tensor
+
+    @classmethod
+    def of(cls, vector_AD, row_N, user_N):
+        """The answers about histories of the users ``user_N``, (N,), of the data set's events."""
+        user_A = user_N.new_zeros(len(vector_AD)).index_copy(0, row_N, user_N)
+        user_A[0] = 0
+        return cls(vector_AD, row_N, user_A)
 
 
 def attach_session_intents(config, dataset, device="cpu"):
     """Give ``dataset`` its ``session_intents``: by view, the ``Intents`` of the folder that ``session_intents`` names.
 
-    Returns the manifests of their vectors by field.
+    Their fingerprints stand among ``text_fingerprints``, so that weights go with these answers alone. Returns the
+    manifests of their vectors by field.
 
     Raises
     ------
@@ -58,8 +69,10 @@ def attach_session_intents(config, dataset, device="cpu"):
         aligned = made.align(["[PAD]", *written], missing="mask")
         row_N = _rows(texts, dataset)
         row_N[~torch.as_tensor(aligned.present)[row_N]] = 0
-        dataset.session_intents[view] = Intents(torch.as_tensor(aligned.vectors), row_N)
-        manifests[field] = made.manifest
+        dataset.session_intents[view] = Intents.of(
+            torch.as_tensor(aligned.vectors), row_N, dataset.events[dataset.uid_field]
+        )
+        dataset.text_fingerprints[field], manifests[field] = made.fingerprint, made.manifest
     return manifests
 
 

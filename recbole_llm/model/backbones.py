@@ -2,8 +2,12 @@
 
 The house's session models (``session/``) say all that of themselves. RecBole's are asked through a door that nearly all
 of them go through: ``gather_indexes`` is handed the hidden states of all positions to pick the last one; watched there,
-they are known without a line of a model's own code. The last state is the local vector, and SR-GNN's attention over all
-of them gives the global one.
+they are known without a line of a model's own code. The last state is the local vector. The global one is the vector
+that the model scores with, where that is more than its last state (NARM, STAMP, GCSAN, RecBole-SRGNN), else SR-GNN's
+attention over all states (GRU4Rec, SASRec, BERT4Rec).
+
+Differs from RecBole's models: the score is a product with the items alone and the loss that of a wrapper, so that
+BERT4Rec has no bias of items and is trained on last events alone, and GCSAN no ``reg_weight``.
 
 Shapes: B sessions, L max session length, I items with padding, E item-embedding size, H hidden.
 """
@@ -27,16 +31,25 @@ def backbone(model):
 class Watched(ProductScore, nn.Module):
     """A sequential model of RecBole's with the methods of a ``SessionRecommender`` that a wrapper asks for."""
 
+    reads_other_items = True  # it looks its items up itself, so that it must be told their ids
+
     def __init__(self, model):
         super().__init__()
         self.model = model
         size = model.item_embedding.embedding_dim
-        example = torch.ones(2, model.max_seq_length, dtype=torch.long)
-        with torch.no_grad():
-            width = self.hidden(example, torch.tensor([1, model.max_seq_length])).shape[2]
+        width, self.has_global = self._tried(size)
         self.to_items = nn.Linear(width, size) if width != size else nn.Identity()
-        self.of_last, self.of_event = nn.Linear(size, size), nn.Linear(size, size)
-        self.weigh = nn.Linear(size, 1, bias=False)
+        if not self.has_global:
+            self.of_last, self.of_event = nn.Linear(size, size), nn.Linear(size, size)
+            self.weigh = nn.Linear(size, 1, bias=False)
+
+    @torch.no_grad()
+    def _tried(self, size):
+        """The width of the hidden states, and whether the model's own vector is another than the last of them."""
+        length_B = torch.tensor([1, self.model.max_seq_length])
+        hidden_BLH, own = self.hidden(torch.ones(2, self.model.max_seq_length, dtype=torch.long), length_B)
+        is_vector = own.shape in {(2, size), (2, hidden_BLH.shape[2])}
+        return hidden_BLH.shape[2], is_vector and not torch.equal(own, last_of(hidden_BLH, length_B))
 
     def items(self, item_N=None):
         """(I, E): the item embeddings; (N, E) of the items that ``item_N`` names."""
@@ -44,7 +57,7 @@ class Watched(ProductScore, nn.Module):
         return table_IE if item_N is None else table_IE[item_N]
 
     def hidden(self, item_seq_BL, length_B):
-        """(B, L, H): the hidden states of the sessions' positions, as the model hands them to ``gather_indexes``."""
+        """(B, L, H): the hidden states that the model hands to ``gather_indexes``; what it makes of them, (B, E)."""
         model, watched = self.model, []
 
         def gather_indexes(output, index):
@@ -55,9 +68,10 @@ class Watched(ProductScore, nn.Module):
         try:
             if type(model).__name__ in MASKED_LAST:
                 masked_BL, last_B = with_mask(item_seq_BL, length_B, model.mask_token)
-                return shifted(model(masked_BL), last_B, length_B)
+                hidden_BLH = shifted(model(masked_BL), last_B, length_B)
+                return hidden_BLH, last_of(hidden_BLH, length_B)
             asked = len(signature(model.forward).parameters)  # some ask for the items alone
-            model(*(item_seq_BL, length_B)[:asked])
+            own_BE = model(*(item_seq_BL, length_B)[:asked])
         finally:
             del model.gather_indexes  # the class's own again
         if not watched:
@@ -65,21 +79,33 @@ class Watched(ProductScore, nn.Module):
                 f"backbone: {type(model).__name__} does not hand its hidden states to gather_indexes, so that they "
                 "cannot be watched; GRU4Rec, SASRec, NARM, STAMP, GCSAN and BERT4Rec do"
             )
-        return watched[-1]
+        return watched[-1], own_BE
 
     def views(self, item_seq_BL, layout, item_IH):
-        """The last hidden state, and all of them weighed by their bearing on it."""
-        length_B = layout.length_B
-        event_BLE = self.to_items(self.hidden(item_seq_BL, length_B))
-        inside_BL = torch.arange(event_BLE.shape[1], device=event_BLE.device) < length_B[:, None]
-        local_BE = event_BLE[torch.arange(len(event_BLE), device=event_BLE.device), length_B - 1]
-        weight_BL1 = self.weigh(torch.sigmoid(self.of_last(local_BE)[:, None] + self.of_event(event_BLE)))
-        global_BE = (event_BLE * weight_BL1 * inside_BL[..., None]).sum(1)
+        """The last hidden state, and the model's own vector or all states weighed by their bearing on the last."""
+        hidden_BLH, own_BE = self.hidden(item_seq_BL, layout.length_B)
+        event_BLE = self.to_items(hidden_BLH)
+        local_BE = last_of(event_BLE, layout.length_B)
+        if self.has_global:
+            global_BE = own_BE if own_BE.shape == local_BE.shape else self.to_items(own_BE)
+        else:
+            global_BE = self._weighed(event_BLE, local_BE, layout.length_B)
         return Views(layout, None, item_IH, None, local_BE, global_BE)
 
+    def _weighed(self, event_BLE, local_BE, length_B):
+        """(B, E): the sum of a session's states, each by its bearing on the last one, SR-GNN's eq. (6)."""
+        inside_BL = torch.arange(event_BLE.shape[1], device=event_BLE.device) < length_B[:, None]
+        weight_BL1 = self.weigh(torch.sigmoid(self.of_last(local_BE)[:, None] + self.of_event(event_BLE)))
+        return (event_BLE * weight_BL1 * inside_BL[..., None]).sum(1)
+
     def session(self, views):
-        """(B, E): the mean of both views; the model's own vector is not watched."""
-        return (views.global_BH + views.local_BH) / 2
+        """(B, E): the model's own vector; where that is the last state, the mean of both views."""
+        return views.global_BH if self.has_global else (views.global_BH + views.local_BH) / 2
+
+
+def last_of(event_BLE, length_B):
+    """(B, E): the vector of each session's last event."""
+    return event_BLE[torch.arange(len(event_BLE), device=event_BLE.device), length_B - 1]
 
 
 def with_mask(item_seq_BL, length_B, mask_token):

@@ -6,6 +6,9 @@ the sum of the names of the K items nearest to it, each weighed by its cosine; w
 Without a language model (``heuristic``) the long-term view answers with the session's medoid by the items' names, the
 short-term view with its last item.
 
+Controls (``intent_control``) change the table of answers once, by the seed: each answer is given to the sessions of
+another, or noise is. So a session has the same wrong answer at every epoch and in every ranking.
+
 Shapes: B sessions, T packed events, I items with padding, A answers with row 0 for none, D text-vector size, K items.
 """
 
@@ -21,14 +24,14 @@ CELLS = 8_000_000  # cosines held at a time
 class HeuristicIntents(nn.Module):
     """An item for an answer: of the ``long`` view the medoid, of any other the last."""
 
-    def __init__(self, names, views, **how):
+    def __init__(self, names, views, control="none", seed=0, **how):
         super().__init__()
         name_ID, present_I = torch.as_tensor(names.vectors).float(), torch.as_tensor(names.present)
         self.views = tuple(views)
         self.register_buffer("unit_ID", F.normalize(name_ID, dim=1), persistent=False)
-        self.register_buffer(
-            "answer_ID", localized(name_ID, present_I, name_ID, present_I, **how), persistent=False
-        )
+        answer_ID = localized(name_ID, present_I, name_ID, present_I, **how)
+        owner_I = torch.arange(len(name_ID)) * present_I  # every item answers for itself
+        self.register_buffer("answer_ID", controlled(answer_ID, owner_I, control, seed), persistent=False)
         self.register_buffer("present_I", present_I, persistent=False)
 
     def forward(self, item_T, session_T, last_T, end_B=None):
@@ -55,26 +58,27 @@ class HeuristicIntents(nn.Module):
 class GivenIntents(nn.Module):
     """Answers that were made ahead, by view: their vectors, and which of them speaks of what came before each place."""
 
-    def __init__(self, given, names, **how):
+    def __init__(self, given, names, control="none", seed=0, **how):
         super().__init__()
         name_ID, present_I = torch.as_tensor(names.vectors).float(), torch.as_tensor(names.present)
         self.views = tuple(given)
         for view, intents in given.items():
-            known_A = torch.arange(len(intents.vector_AD)) > 0
-            answer_AD = localized(intents.vector_AD, known_A, name_ID, present_I, **how)
+            answer_AD = localized(intents.vector_AD, intents.user_A > 0, name_ID, present_I, **how)
+            answer_AD = controlled(answer_AD, intents.user_A, control, seed)
             self.register_buffer(f"answer_{view}", answer_AD, persistent=False)
             self.register_buffer(f"row_{view}", intents.row_N, persistent=False)
 
-    def forward(self, item_T, session_T, last_T, end_B):
-        """By view, the answers' vectors (B, D) and whether there is one (B,)."""
-        rows = {view: getattr(self, f"row_{view}")[end_B] for view in self.views}
-        return {
-            view: (F.embedding(row_B, getattr(self, f"answer_{view}")), row_B > 0)
-            for view, row_B in rows.items()
-        }
+    def forward(self, item_T, session_T, last_T, end_B=None):
+        """By view, the answers' vectors (B, D) and whether there is one (B,); a new session has no place, so none."""
+        found = {}
+        for view in self.views:
+            row_N, answer_AD = getattr(self, f"row_{view}"), getattr(self, f"answer_{view}")
+            row_B = torch.zeros_like(last_T) if end_B is None else row_N[end_B]
+            found[view] = F.embedding(row_B, answer_AD), row_B > 0
+        return found
 
 
-def intents_of(settings, dataset):
+def intents_of(settings, dataset, control="none", seed=0):
     """Answers of a language model where ``session_intents`` names them, else their stand-ins."""
     (names, *more), s = dataset.text_vectors.values(), settings
     if more:
@@ -82,10 +86,51 @@ def intents_of(settings, dataset):
             f"answers are pinned to one name of an item, but text_fields gives {len(more) + 1} vectors; set text_join: "
             "True or name one field"
         )
-    how = {"k": s.topk_localize, "localize": s.localize}
+    how = {"k": s.topk_localize, "localize": s.localize, "control": control, "seed": seed}
     if s.session_intents:
         return GivenIntents(dataset.session_intents, names, **how)
     return HeuristicIntents(names, s.views, **how)
+
+
+def controlled(answer_AD, owner_A, control, seed):
+    """(A, D): the answers, or what ``intent_control`` puts in their place: a gain with these is not by what they say.
+
+    Parameters
+    ----------
+    owner_A : LongTensor
+        Whose each answer is, from 1; 0 is no answer and stays none.
+    control : {"none", "shuffled", "random"}
+        Leave them; give each owner's sessions the answers of another; or noise as wide as the answers.
+    """
+    match control:
+        case "shuffled":
+            return answer_AD[exchanged(owner_A, seed)]
+        case "random":
+            noise_AD = torch.randn(answer_AD.shape, generator=torch.Generator().manual_seed(seed))
+            width_D = answer_AD[owner_A > 0].std(0, unbiased=False)
+            return noise_AD * width_D * (owner_A > 0)[:, None]
+    return answer_AD
+
+
+def exchanged(owner_A, seed):
+    """(A,): in the place of each answer one of another owner, each given once; those without an owner stay.
+
+    Owner after owner in an order drawn by the seed, all move on by as many places as the owner of most has answers.
+
+    Raises
+    ------
+    SettingError
+        If one owner has more than half of the answers.
+    """
+    answer_K = torch.nonzero(owner_A).squeeze(1)
+    most = int(torch.bincount(owner_A[answer_K], minlength=1).max())
+    if 2 * most > len(answer_K) or not most:
+        raise SettingError(
+            f"intent_control: shuffled needs answers to exchange, but {most:,} of {len(answer_K):,} are of one user"
+        )
+    draw = torch.randperm(int(owner_A.max()) + 1, generator=torch.Generator().manual_seed(seed))
+    order_K = answer_K[draw[owner_A[answer_K]].argsort(stable=True)]
+    return torch.arange(len(owner_A)).index_copy(0, order_K, order_K.roll(-most))
 
 
 @torch.no_grad()

@@ -57,7 +57,9 @@ class LLM4SBR(SessionRecommender):
         del self.item_embedding  # the backbone has its own
         self.backbone = backbone(get_model(s.backbone)(config, dataset))
         size = self.backbone.items().shape[1]
-        self.intents = intents_of(s, dataset) if s.views else None
+        self.intents = None
+        if s.views:
+            self.intents = intents_of(s, dataset, s.intent_control, config["seed"])
         self.anchors = ("fused",) if "fused" in s.views.values() else ("global", "local")
         if self.intents is not None:
             self.text_fingerprints = dict(dataset.text_fingerprints)
@@ -86,8 +88,8 @@ class LLM4SBR(SessionRecommender):
 
     @property
     def reads_other_items(self):
-        """Whether a training batch reads items that it does not name: where the backbone does."""
-        return getattr(self.backbone, "reads_other_items", False)
+        """Whether a training batch needs the ids of all items: their names' vectors do, and the backbone may."""
+        return self.intents is not None or self.backbone.reads_other_items
 
     def items(self, item_N=None):
         """(I, H): the backbone's items; (N, H) of those that ``item_N`` names."""
@@ -117,19 +119,9 @@ class LLM4SBR(SessionRecommender):
         item_T, session_T = layout.pack(item_seq_BL), layout.row_T
         found = {}
         for view, (answer_BD, known_B) in self.intents(item_T, session_T, layout.last_B, end_B).items():
-            answer_BD, known_B = self._controlled(answer_BD, known_B)
             text_BH = self.project(answer_BD)
             found[view] = torch.where(known_B[:, None], text_BH, self.no_answer.to(text_BH.dtype)), known_B
         return found
-
-    def _controlled(self, answer_BD, known_B):
-        """The answers, or in their place other sessions' or noise: a gain with these is not by what they say."""
-        match self.settings.intent_control:
-            case "shuffled":
-                return answer_BD.roll(1, 0), known_B.roll(1)
-            case "random":
-                return torch.randn_like(answer_BD) * answer_BD.std(0, unbiased=False), known_B
-        return answer_BD, known_B
 
     def anchor(self, name, views):
         """(B, H): the session vector that a view's text meets."""
@@ -145,7 +137,7 @@ class LLM4SBR(SessionRecommender):
         """(B, H): the gated views of the session joined, eqs. (10)-(12)."""
         s, parts, more = self.settings, [], []
         for name in self.anchors:
-            anchor_BH = self.anchor(name, views)
+            gated_BH = anchor_BH = self.anchor(name, views)
             for view, met in s.views.items():
                 if met != name or view not in texts:
                     continue
@@ -154,8 +146,8 @@ class LLM4SBR(SessionRecommender):
                     more.append(text_BH)
                     continue
                 gate = self.gates[view](torch.sigmoid(anchor_BH + text_BH))
-                anchor_BH = anchor_BH * (torch.sigmoid(gate) if s.fuse == "vector_gate" else gate)
-            parts.append(anchor_BH)
+                gated_BH = gated_BH * (torch.sigmoid(gate) if s.fuse == "vector_gate" else gate)
+            parts.append(gated_BH)
         return self.join(torch.cat(parts + more, 1))
 
     # ------------------------------------------------------------------ scores and loss

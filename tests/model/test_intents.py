@@ -1,0 +1,59 @@
+"""Answers as vectors: pinned to items' names, stood in for without a language model, exchanged for a control."""
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_llm.errors import SettingError
+from recbole_llm.model.intents import HeuristicIntents, exchanged, localized
+from recbole_llm.model.layout import Layout
+from recbole_llm.text.artifact import AlignedVectors
+
+NAMES = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 4.0], [3.0, 3.0]])
+PRESENT = torch.tensor([False, True, True, True])
+
+
+def pinned(answer, k, localize="sum"):
+    return localized(torch.tensor([answer]), torch.tensor([True]), NAMES, PRESENT, k=k, localize=localize)[0]
+
+
+def test_an_answer_becomes_the_names_nearest_to_it():
+    assert pinned([1.0, 0.1], 0).tolist() == pytest.approx([1.0, 0.1]), "K = 0: the answer's own vector"
+    near = 1 / np.sqrt(1.01)
+    assert pinned([1.0, 0.1], 1).tolist() == pytest.approx([2 * near, 0.0])
+    diagonal = 1.1 / np.sqrt(2.02)
+    two = [2 * near + 3 * diagonal, 3 * diagonal]
+    assert pinned([1.0, 0.1], 2).tolist() == pytest.approx(two)
+    assert pinned([1.0, 0.1], 2, "mean").tolist() == pytest.approx([two[0] / 2, two[1] / 2])
+    share = np.exp(near) / (np.exp(near) + np.exp(diagonal))
+    soft = [2 * share + 3 * (1 - share), 3 * (1 - share)]
+    assert pinned([1.0, 0.1], 2, "softmax").tolist() == pytest.approx(soft)
+    assert pinned([1.0, 0.1], 50).isfinite().all(), "more than there are"
+
+
+def test_no_answer_has_no_vector():
+    found = localized(torch.ones(2, 2), torch.tensor([False, True]), NAMES, PRESENT, k=1, localize="sum")
+    assert not found[0].any() and found[1].any()
+
+
+def test_without_a_language_model_the_medoid_and_the_last_item_answer():
+    names = AlignedVectors(NAMES.numpy(), PRESENT.numpy())
+    intents = HeuristicIntents(names, ("long", "short"), k=0, localize="sum")
+    layout = Layout.of(torch.tensor([3, 2]), only_last=True)
+    items = torch.tensor([[1, 3, 2], [2, 2, 0]])
+    item_T, session_T = layout.pack(items), layout.place_T // layout.length
+    found = intents(item_T, session_T, layout.last_B)
+    assert found["long"][0].tolist() == [[3.0, 3.0], [0.0, 4.0]], "item 3 lies between 1 and 2"
+    assert found["short"][0].tolist() == [[0.0, 4.0], [0.0, 4.0]]
+    assert found["long"][1].all() and found["short"][1].all()
+
+
+def test_answers_are_exchanged_between_users_each_given_once():
+    user_A = torch.tensor([0, 4, 4, 4, 0, 1, 1, 2, 3, 3])
+    orders = [exchanged(user_A, seed) for seed in range(20)]
+    for order_A in orders:
+        assert order_A.sort().values.tolist() == list(range(10)) and order_A[[0, 4]].tolist() == [0, 4]
+        assert ((user_A[order_A] != user_A) | (user_A == 0)).all()
+    assert len({tuple(order_A.tolist()) for order_A in orders}) > 3
+    with pytest.raises(SettingError, match="answers to exchange, but 2 of 3 are of one user"):
+        exchanged(torch.tensor([0, 1, 1, 2]), 0)
