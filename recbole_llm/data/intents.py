@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import ArtifactError
+from ..errors import ArtifactError, SettingError
 from ..llm.texts import Texts
 from ..text.artifact import build_artifact
 from .texts import encoder_of
@@ -48,17 +48,25 @@ class Intents:
 def attach_session_intents(config, dataset, device="cpu"):
     """Give ``dataset`` its ``session_intents``: by view, the ``Intents`` of the folder that ``session_intents`` names.
 
-    Their fingerprints stand among ``text_fingerprints``, so that weights go with these answers alone. Returns the
-    manifests of their vectors by field.
+    Views that the model does not read are left out. The fingerprints stand among ``text_fingerprints``, so that weights
+    go with these answers alone. Returns the manifests of their vectors by field.
 
     Raises
     ------
+    SettingError
+        If a protocol changes the histories that the answers speak of.
     ArtifactError
         If a folder holds texts of others, or texts that have read other events than a row's history.
     """
+    for key in ("cold_share", "shorten_histories", "disturb_histories"):
+        if config[key]:
+            raise SettingError(
+                f"session_intents: the answers speak of whole histories, which {key} changes; take one"
+            )
     root, manifests, dataset.session_intents = Path(config["artifact_path"]) / config["dataset"], {}, {}
     encoder = encoder_of(config, device)
-    for view, folder in config["session_intents"].items():
+    for view in [view for view in config["session_intents"] if view in config["views"]]:
+        folder = config["session_intents"][view]
         texts = Texts.load(folder)
         kind = texts.manifest["made_from"]["kind"]
         if kind != "sessions":

@@ -15,12 +15,34 @@ Shapes: B sessions, L max session length, I items with padding, E item-embedding
 from inspect import signature
 
 import torch
+from recbole.model.abstract_recommender import SequentialRecommender
 from torch import nn
 
 from ..errors import SettingError
 from .session.base import ProductScore, SessionRecommender, Views
 
 MASKED_LAST = ("BERT4Rec",)  # read a mask behind the session, whose place then tells what comes next
+
+
+def inner_model(name, config, dataset):
+    """The model called ``name``, for another to stand on.
+
+    Raises
+    ------
+    SettingError
+        If it reads no sessions, has no item embeddings, or reads texts itself as all wrappers do.
+    """
+    from . import get_model  # which knows the wrappers too
+
+    found, model = get_model(name), None
+    if issubclass(found, SequentialRecommender) and not hasattr(found, "reads_text"):
+        model = found(config, dataset)
+    if not isinstance(getattr(model, "item_embedding", None), nn.Embedding):
+        raise SettingError(
+            f"backbone: {name} is no session model with item embeddings of its own; take SRGNN, TAGNN, GCEGNN, DHCN, "
+            "GRU4Rec or SASRec"
+        )
+    return model
 
 
 def backbone(model):
@@ -46,8 +68,16 @@ class Watched(ProductScore, nn.Module):
     @torch.no_grad()
     def _tried(self, size):
         """The width of the hidden states, and whether the model's own vector is another than the last of them."""
-        length_B = torch.tensor([1, self.model.max_seq_length])
-        hidden_BLH, own = self.hidden(torch.ones(2, self.model.max_seq_length, dtype=torch.long), length_B)
+        weight, device = self.model.item_embedding.weight, self.model.device
+        length_B = torch.tensor([1, self.model.max_seq_length], device=weight.device)
+        example_BL = length_B.new_ones(2, self.model.max_seq_length)
+        self.model.device = (
+            weight.device
+        )  # where some put their indices; the weights come to ``device`` later
+        try:
+            hidden_BLH, own = self.hidden(example_BL, length_B)
+        finally:
+            self.model.device = device
         is_vector = own.shape in {(2, size), (2, hidden_BLH.shape[2])}
         return hidden_BLH.shape[2], is_vector and not torch.equal(own, last_of(hidden_BLH, length_B))
 
@@ -58,7 +88,9 @@ class Watched(ProductScore, nn.Module):
 
     def hidden(self, item_seq_BL, length_B):
         """(B, L, H): the hidden states that the model hands to ``gather_indexes``; what it makes of them, (B, E)."""
-        model, watched = self.model, []
+        model, watched, own_BE = self.model, [], None
+        known = {"item_seq": item_seq_BL, "item_seq_len": length_B}
+        asked = signature(model.forward).parameters.values()  # some ask for the items alone
 
         def gather_indexes(output, index):
             watched.append(output)
@@ -70,8 +102,8 @@ class Watched(ProductScore, nn.Module):
                 masked_BL, last_B = with_mask(item_seq_BL, length_B, model.mask_token)
                 hidden_BLH = shifted(model(masked_BL), last_B, length_B)
                 return hidden_BLH, last_of(hidden_BLH, length_B)
-            asked = len(signature(model.forward).parameters)  # some ask for the items alone
-            own_BE = model(*(item_seq_BL, length_B)[:asked])
+            if all(each.name in known or each.default is not each.empty for each in asked):
+                own_BE = model(**{each.name: known[each.name] for each in asked if each.name in known})
         finally:
             del model.gather_indexes  # the class's own again
         if not watched:

@@ -4,7 +4,7 @@ Localization, eqs. (4)-(5) of Shutong Qiao et al., "LLM4SBR", 2024, https://arxi
 the sum of the names of the K items nearest to it, each weighed by its cosine; with K = 0 it stays as it is.
 
 Without a language model (``heuristic``) the long-term view answers with the session's medoid by the items' names, the
-short-term view with its last item.
+short-term view with its last item, and so does the one view that no word qualifies, ``normal``.
 
 Controls (``intent_control``) change the table of answers once, by the seed: each answer is given to the sessions of
 another, or noise is. So a session has the same wrong answer at every epoch and in every ranking.
@@ -17,17 +17,30 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import SettingError
+from .ranges import NOT_NEGATIVE, check_ranges
 
 CELLS = 8_000_000  # cosines held at a time
+ANCHORS = ("global", "local", "fused")
+MEDOID, LAST = "medoid", "last"
+STAND_INS = {
+    "long": MEDOID,
+    "short": LAST,
+    "normal": LAST,
+}  # normal: asked about the session without a qualifier
 
 
 class HeuristicIntents(nn.Module):
-    """An item for an answer: of the ``long`` view the medoid, of any other the last."""
+    """An item for an answer: that which ``STAND_INS`` names for a view."""
 
     def __init__(self, names, views, control="none", seed=0, **how):
         super().__init__()
         name_ID, present_I = torch.as_tensor(names.vectors).float(), torch.as_tensor(names.present)
         self.views = tuple(views)
+        if alone := set(views) - set(STAND_INS):
+            raise SettingError(
+                f"views: nothing stands in for the answers of {', '.join(sorted(alone))}; name their folders in "
+                f"session_intents, or take {', '.join(STAND_INS)}"
+            )
         self.register_buffer("unit_ID", F.normalize(name_ID, dim=1), persistent=False)
         answer_ID = localized(name_ID, present_I, name_ID, present_I, **how)
         owner_I = torch.arange(len(name_ID)) * present_I  # every item answers for itself
@@ -36,10 +49,10 @@ class HeuristicIntents(nn.Module):
 
     def forward(self, item_T, session_T, last_T, end_B=None):
         """By view, the answers' vectors (B, D) and whether there is one (B,)."""
-        item_of = {"long": lambda: item_T[self._medoids(item_T, session_T, len(last_T))]}
         found = {}
         for view in self.views:
-            item_B = item_of.get(view, lambda: item_T[last_T])()
+            is_medoid = STAND_INS[view] == MEDOID
+            item_B = item_T[self._medoids(item_T, session_T, len(last_T)) if is_medoid else last_T]
             found[view] = F.embedding(item_B, self.answer_ID), self.present_I[item_B]
         return found
 
@@ -78,6 +91,28 @@ class GivenIntents(nn.Module):
         return found
 
 
+def check_views(s):
+    """Refuse ``views``, ``session_intents`` and ``topk_localize`` that cannot be, each in one sentence."""
+    check_ranges(s, {"topk_localize": NOT_NEGATIVE})
+    wrong = [f"{view}: {anchor}" for view, anchor in s.views.items() if anchor not in ANCHORS]
+    if wrong:
+        raise SettingError(
+            f"config key `views` has {', '.join(wrong)}, expected for each view one of {', '.join(ANCHORS)}"
+        )
+    known = nn.ModuleDict()  # which keeps parts by the names of the views
+    wrong = [str(view) for view in s.views if not str(view).isidentifier() or hasattr(known, view)]
+    if wrong:
+        raise SettingError(
+            f"config key `views` has {', '.join(wrong)}, expected names of letters, digits and _ that PyTorch has no "
+            "use for"
+        )
+    if s.session_intents and not set(s.views) <= set(s.session_intents):
+        raise SettingError(
+            f"session_intents has answers of {', '.join(s.session_intents)}, expected one folder for each of the views "
+            f"{', '.join(s.views)}"
+        )
+
+
 def intents_of(settings, dataset, control="none", seed=0):
     """Answers of a language model where ``session_intents`` names them, else their stand-ins."""
     (names, *more), s = dataset.text_vectors.values(), settings
@@ -88,7 +123,7 @@ def intents_of(settings, dataset, control="none", seed=0):
         )
     how = {"k": s.topk_localize, "localize": s.localize, "control": control, "seed": seed}
     if s.session_intents:
-        return GivenIntents(dataset.session_intents, names, **how)
+        return GivenIntents({view: dataset.session_intents[view] for view in s.views}, names, **how)
     return HeuristicIntents(names, s.views, **how)
 
 

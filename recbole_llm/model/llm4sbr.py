@@ -22,12 +22,10 @@ from torch import nn
 from ..config import settings_from
 from ..errors import SettingError
 from . import losses
-from .backbones import backbone
-from .intents import intents_of
+from .backbones import backbone, inner_model
+from .intents import check_views, intents_of
 from .ranges import NOT_NEGATIVE, check_ranges
 from .session.base import SessionRecommender, SessionSettings
-
-ANCHORS = ("global", "local", "fused")
 
 
 @dataclass(frozen=True)
@@ -52,10 +50,8 @@ class LLM4SBR(SessionRecommender):
         super().__init__(config, dataset, settings_from(config, Settings))
         s = self.settings
         check(s)
-        from . import get_model  # which knows this model too
-
         del self.item_embedding  # the backbone has its own
-        self.backbone = backbone(get_model(s.backbone)(config, dataset))
+        self.backbone = backbone(inner_model(s.backbone, config, dataset))
         size = self.backbone.items().shape[1]
         self.intents = None
         if s.views:
@@ -180,20 +176,7 @@ class LLM4SBR(SessionRecommender):
 
 def check(s):
     """Refuse settings that cannot be or that contradict each other, each in one sentence."""
-    check_ranges(s, {"lambda_au topk_localize": NOT_NEGATIVE})
-    wrong = [f"{view}: {anchor}" for view, anchor in s.views.items() if anchor not in ANCHORS]
-    if wrong:
-        raise SettingError(
-            f"config key `views` has {', '.join(wrong)}, expected for each view one of {', '.join(ANCHORS)}"
-        )
+    check_ranges(s, {"lambda_au": NOT_NEGATIVE})
+    check_views(s)
     if "fused" in s.views.values() and set(s.views.values()) != {"fused"}:
         raise SettingError("config key `views` has a view that meets the fused session vector; then all must")
-    if s.session_intents and set(s.session_intents) != set(s.views):
-        raise SettingError(
-            f"session_intents has answers of {', '.join(s.session_intents)}, expected one folder for each of the views "
-            f"{', '.join(s.views)}"
-        )
-    if s.backbone in ("LLM4SBR", "LLMSeqRec", "HierLLMRec", "RAGLLMRec"):
-        raise SettingError(
-            f"backbone: {s.backbone} is no session model; take SRGNN, TAGNN, GCEGNN, DHCN, GRU4Rec or SASRec"
-        )

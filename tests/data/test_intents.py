@@ -7,7 +7,7 @@ import torch
 from carousel import write_carousel
 
 from recbole_llm.data.intents import attach_session_intents
-from recbole_llm.errors import ArtifactError
+from recbole_llm.errors import ArtifactError, SettingError
 from recbole_llm.llm.generate import Given, Tally
 from recbole_llm.llm.texts import Origin, publish
 from recbole_llm.model.base import Beside
@@ -92,6 +92,26 @@ def test_answers_that_have_read_other_events_are_refused(built, tmp_path):
     with pytest.raises(
         ArtifactError, match="has read other events than this data set has before 1 of its 1 places"
     ):
+        attach_session_intents(config, dataset)
+
+
+def test_ablations_read_those_answers_alone_whose_views_are_left(built, tmp_path):
+    config, dataset = built
+    texts, _ = answers(tmp_path / "a", dataset, "Horse number 5")
+    config["session_intents"] = dict.fromkeys(("long", "short"), str(texts.directory))
+    for views in ({"long": "global"}, {}):
+        config["views"] = views
+        assert set(attach_session_intents(config, dataset)) == {f"intents-{view}" for view in views}
+        assert config.model_class(config, dataset).settings.views == views
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("cold_share", 0.1), ("shorten_histories", [2]), ("disturb_histories", [0.5])]
+)
+def test_protocols_that_change_the_histories_that_answers_speak_of_are_refused(built, tmp_path, key, value):
+    config, dataset = built
+    config["session_intents"], config[key] = {"long": str(tmp_path)}, value
+    with pytest.raises(SettingError, match=f"the answers speak of whole histories, which {key} changes"):
         attach_session_intents(config, dataset)
 
 

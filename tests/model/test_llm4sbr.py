@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from recbole_llm.errors import SettingError
 from recbole_llm.model import losses
+from recbole_llm.model.backbones import Watched
 from recbole_llm.model.layout import Layout
 from recbole_llm.train.trainer import trainer_for
 
@@ -102,7 +103,7 @@ def test_every_way_of_fusing_learns(folder, fuse, views):
 
 @pytest.mark.parametrize("fuse", ["scalar_gate", "vector_gate"])
 def test_several_views_of_one_anchor_are_gated_in_any_order(folder, fuse):
-    views = {"long": "local", "short": "local", "third": "local"}
+    views = {"long": "local", "short": "local", "normal": "local"}
     model = wrapped(folder, fuse=fuse, views=views).model.eval()
     other = wrapped(folder, fuse=fuse, views=dict(reversed(views.items()))).model.eval()
     other.load_state_dict(model.state_dict())
@@ -235,15 +236,40 @@ def test_a_masked_last_position_stands_behind_the_session_and_full_ones_lose_the
     assert masked.tolist() == [[2, 3, 9], [4, 9, 0]] and place.tolist() == [2, 1]
 
 
-def test_a_backbone_that_cannot_be_watched_is_refused(folder):
-    with pytest.raises(SettingError, match="NextItNet does not hand its hidden states to gather_indexes"):
-        wrapped(folder, "NextItNet")
+@pytest.mark.parametrize("backbone", ["NextItNet", "Caser"])
+def test_a_backbone_that_cannot_be_watched_is_refused(folder, backbone):
+    with pytest.raises(SettingError, match=f"{backbone} does not hand its hidden states to gather_indexes"):
+        wrapped(folder, backbone)
+
+
+@pytest.mark.parametrize("wrapper", ["LLM4SBR", "LLMInit"])
+@pytest.mark.parametrize(
+    "backbone",
+    ["LLM4SBR", "LLMInit", "LLMSeqRec", "HierLLMRec", "RAGLLMRec", "LLMInfer", "LLMSeqSim", "BPR"],
+)
+def test_a_backbone_that_is_no_session_model_is_refused_by_every_wrapper(folder, wrapper, backbone):
+    world = house(folder, wrapper)
+    world.config["backbone"] = backbone
+    with pytest.raises(SettingError, match=f"backbone: {backbone} is no session model with item embeddings"):
+        type(world.model)(world.config, world.train._dataset)
+
+
+def test_a_backbone_without_item_embeddings_is_refused(folder):
+    with pytest.raises(SettingError, match="backbone: FPMC is no session model with item embeddings"):
+        wrapped(folder, "FPMC")
+
+
+@pytest.mark.parametrize("backbone", ["GCSAN", "RecBole-SRGNN"])
+def test_a_model_is_tried_where_its_weights_are_whatever_device_it_will_stand_on(folder, backbone):
+    model = wrapped(folder, backbone).model.backbone.model
+    model.device = torch.device("meta")  # as a GPU would be
+    watched = Watched(model)
+    assert watched.has_global and model.device == torch.device("meta")
 
 
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"backbone": "LLMSeqRec"}, "backbone: LLMSeqRec is no session model"),
         ({"backbone": "SRGN"}, "no model is called SRGN; did you mean SRGNN?"),
         (
             {"views": {"long": "globl"}},
@@ -255,8 +281,17 @@ def test_a_backbone_that_cannot_be_watched_is_refused(folder):
         ),
         (
             {"session_intents": {"long": "x"}},
-            "session_intents has answers of long, expected one folder for each",
+            "session_intents has answers of long, expected one folder for each of the views long, short",
         ),
+        (
+            {"views": {"third": "local"}},
+            "views: nothing stands in for the answers of third; name their folders",
+        ),
+        (
+            {"views": {"items": "local"}},
+            "config key `views` has items, expected names of letters, digits and _",
+        ),
+        ({"views": {"a.b": "local"}}, "config key `views` has a.b, expected names of letters, digits and _"),
         ({"train_rows": "dense"}, "needs a model that reads left to right, but LLM4SBR is not known to"),
         ({"topk_localize": -1}, "config key `topk_localize` is -1, expected 0 or more"),
     ],
