@@ -31,18 +31,33 @@ class Intents:
         The answer about the history before each event; 0 where there is none.
     user_A : LongTensor
         The id of the user whose history each answer is about; 0 where it is none of this data set's.
+    user_N, item_N : LongTensor
+        The data set's events, user by user in order of time.
     """
 
     vector_AD: torch.Tensor
     row_N: torch.Tensor
     user_A: torch.Tensor
+    user_N: torch.Tensor
+    item_N: torch.Tensor
 
     @classmethod
-    def of(cls, vector_AD, row_N, user_N):
-        """The answers about histories of the users ``user_N``, (N,), of the data set's events."""
+    def of(cls, vector_AD, row_N, user_N, item_N):
+        """The answers about histories of these events."""
         user_A = user_N.new_zeros(len(vector_AD)).index_copy(0, row_N, user_N)
         user_A[0] = 0
-        return cls(vector_AD, row_N, user_A)
+        return cls(vector_AD, row_N, user_A, user_N, item_N)
+
+    def is_of_session(self, item_A):
+        """(A,) bool: whether each item stands in the history that the answer of its row is about."""
+        size = int(max(self.item_N.max(), item_A.max())) + 1
+        met, first = np.unique((self.user_N * size + self.item_N).numpy(), return_index=True)
+        place_P = torch.nonzero(self.row_N).squeeze(1)
+        row_P = self.row_N[place_P]
+        asked = (self.user_N[place_P] * size + item_A[row_P]).numpy()
+        at = np.searchsorted(met, asked).clip(max=len(met) - 1)
+        found = (met[at] == asked) & (first[at] < place_P.numpy())
+        return torch.zeros(len(item_A), dtype=torch.bool).index_copy(0, row_P, torch.from_numpy(found))
 
 
 def attach_session_intents(config, dataset, device="cpu"):
@@ -77,9 +92,8 @@ def attach_session_intents(config, dataset, device="cpu"):
         aligned = made.align(["[PAD]", *written], missing="mask")
         row_N = _rows(texts, dataset)
         row_N[~torch.as_tensor(aligned.present)[row_N]] = 0
-        dataset.session_intents[view] = Intents.of(
-            torch.as_tensor(aligned.vectors), row_N, dataset.events[dataset.uid_field]
-        )
+        columns = dataset.events[dataset.uid_field], dataset.events[dataset.iid_field]
+        dataset.session_intents[view] = Intents.of(torch.as_tensor(aligned.vectors), row_N, *columns)
         dataset.text_fingerprints[field], manifests[field] = made.fingerprint, made.manifest
     return manifests
 

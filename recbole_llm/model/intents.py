@@ -12,6 +12,8 @@ another, or noise is. So a session has the same wrong answer at every epoch and 
 Shapes: B sessions, T packed events, I items with padding, A answers with row 0 for none, D text-vector size, K items.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -20,6 +22,7 @@ from ..errors import SettingError
 from .ranges import NOT_NEGATIVE, check_ranges
 
 CELLS = 8_000_000  # cosines held at a time
+NAMED = 0.9  # cosine from which on an answer is taken to name the item
 ANCHORS = ("global", "local", "fused")
 MEDOID, LAST = "medoid", "last"
 STAND_INS = {
@@ -32,6 +35,8 @@ STAND_INS = {
 class HeuristicIntents(nn.Module):
     """An item for an answer: that which ``STAND_INS`` names for a view."""
 
+    remarks = ()
+
     def __init__(self, names, views, control="none", seed=0, **how):
         super().__init__()
         name_ID, present_I = torch.as_tensor(names.vectors).float(), torch.as_tensor(names.present)
@@ -42,7 +47,7 @@ class HeuristicIntents(nn.Module):
                 f"session_intents, or take {', '.join(STAND_INS)}"
             )
         self.register_buffer("unit_ID", F.normalize(name_ID, dim=1), persistent=False)
-        answer_ID = localized(name_ID, present_I, name_ID, present_I, **how)
+        answer_ID = localized(name_ID, present_I, name_ID, present_I, **how).vector_AD
         owner_I = torch.arange(len(name_ID)) * present_I  # every item answers for itself
         self.register_buffer("answer_ID", controlled(answer_ID, owner_I, control, seed), persistent=False)
         self.register_buffer("present_I", present_I, persistent=False)
@@ -69,15 +74,22 @@ class HeuristicIntents(nn.Module):
 
 
 class GivenIntents(nn.Module):
-    """Answers that were made ahead, by view: their vectors, and which of them speaks of what came before each place."""
+    """Answers that were made ahead, by view: their vectors, and which of them speaks of what came before each place.
+
+    Attributes
+    ----------
+    remarks : tuple of str
+        What a report says of the answers: how many name no item, and how many one of their own session.
+    """
 
     def __init__(self, given, names, control="none", seed=0, **how):
         super().__init__()
         name_ID, present_I = torch.as_tensor(names.vectors).float(), torch.as_tensor(names.present)
-        self.views = tuple(given)
+        self.views, self.remarks = tuple(given), ()
         for view, intents in given.items():
-            answer_AD = localized(intents.vector_AD, intents.user_A > 0, name_ID, present_I, **how)
-            answer_AD = controlled(answer_AD, intents.user_A, control, seed)
+            pinned = localized(intents.vector_AD, intents.user_A > 0, name_ID, present_I, **how)
+            answer_AD = controlled(pinned.vector_AD, intents.user_A, control, seed)
+            self.remarks += remarks_on(view, intents, pinned)
             self.register_buffer(f"answer_{view}", answer_AD, persistent=False)
             self.register_buffer(f"row_{view}", intents.row_N, persistent=False)
 
@@ -168,9 +180,20 @@ def exchanged(owner_A, seed):
     return torch.arange(len(owner_A)).index_copy(0, order_K, order_K.roll(-most))
 
 
+class Localized(NamedTuple):
+    """Answers as names: their vectors, (A, D), and of the nearest name of each its cosine and its item, (A,).
+
+    All are zeros where there is no answer.
+    """
+
+    vector_AD: torch.Tensor
+    near_A: torch.Tensor
+    item_A: torch.Tensor
+
+
 @torch.no_grad()
 def localized(answer_AD, known_A, name_ID, present_I, *, k, localize):
-    """(A, D): each known answer as its K nearest names; zeros for the others.
+    """Each known answer as its K nearest names, ``Localized``.
 
     Parameters
     ----------
@@ -180,16 +203,30 @@ def localized(answer_AD, known_A, name_ID, present_I, *, k, localize):
         Weigh the names by their cosines as the paper does, whose sum grows with K; by these divided by K; or by their
         softmax.
     """
-    if k == 0:
-        return answer_AD.float() * known_A[:, None]
-    unit_ID, found = F.normalize(name_ID, dim=1), torch.zeros(len(answer_AD), name_ID.shape[1])
-    k = min(k, int(present_I.sum()))
+    unit_ID, found_AD = F.normalize(name_ID, dim=1), answer_AD.float() * known_A[:, None]
+    near_A, item_A = found_AD.new_zeros(len(found_AD)), torch.zeros(len(found_AD), dtype=torch.long)
+    of_each = min(max(k, 1), int(present_I.sum()))
     for rows in torch.nonzero(known_A).squeeze(1).split(max(CELLS // len(name_ID), 1)):
         near_CI = F.normalize(answer_AD[rows].float(), dim=1) @ unit_ID.t()
-        near_CK, item_CK = near_CI.masked_fill(~present_I, -torch.inf).topk(k, dim=1)
+        near_CK, item_CK = near_CI.masked_fill(~present_I, -torch.inf).topk(of_each, dim=1)
+        near_A[rows], item_A[rows] = near_CK[:, 0], item_CK[:, 0]
         if localize == "softmax":
             near_CK = near_CK.softmax(1)
         elif localize == "mean":
-            near_CK = near_CK / k
-        found[rows] = torch.einsum("ck,ckd->cd", near_CK, name_ID[item_CK])
-    return found
+            near_CK = near_CK / of_each
+        if k:
+            found_AD[rows] = torch.einsum("ck,ckd->cd", near_CK, name_ID[item_CK])
+    return Localized(found_AD, near_A, item_A)
+
+
+def remarks_on(view, intents, pinned):
+    """What a report says of one view's answers: whether they name items, and whether those were there already."""
+    known_A = intents.user_A > 0
+    if not known_A.any():
+        return ()
+    names_A = pinned.near_A[known_A] >= NAMED
+    seen_A = intents.is_of_session(pinned.item_A)[known_A] & names_A
+    return (
+        f"of its {len(names_A):,} {view} answers {(~names_A).float().mean():.1%} name no item (best cosine with a name "
+        f"below {NAMED}), {seen_A.float().mean():.1%} one of the session itself",
+    )

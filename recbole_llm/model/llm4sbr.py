@@ -87,6 +87,10 @@ class LLM4SBR(SessionRecommender):
         """Whether a training batch needs the ids of all items: their names' vectors do, and the backbone may."""
         return self.intents is not None or self.backbone.reads_other_items
 
+    def remarks(self):
+        """What a report says of the answers."""
+        return () if self.intents is None else self.intents.remarks
+
     def items(self, item_N=None):
         """(I, H): the backbone's items; (N, H) of those that ``item_N`` names."""
         return self.backbone.items(item_N)

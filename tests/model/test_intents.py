@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_llm.data.intents import Intents
 from recbole_llm.errors import SettingError
-from recbole_llm.model.intents import HeuristicIntents, exchanged, localized
+from recbole_llm.model.intents import GivenIntents, HeuristicIntents, exchanged, localized
 from recbole_llm.model.layout import Layout
 from recbole_llm.text.artifact import AlignedVectors
 
@@ -14,7 +15,9 @@ PRESENT = torch.tensor([False, True, True, True])
 
 
 def pinned(answer, k, localize="sum"):
-    return localized(torch.tensor([answer]), torch.tensor([True]), NAMES, PRESENT, k=k, localize=localize)[0]
+    return localized(
+        torch.tensor([answer]), torch.tensor([True]), NAMES, PRESENT, k=k, localize=localize
+    ).vector_AD[0]
 
 
 def test_an_answer_becomes_the_names_nearest_to_it():
@@ -32,7 +35,9 @@ def test_an_answer_becomes_the_names_nearest_to_it():
 
 
 def test_no_answer_has_no_vector():
-    found = localized(torch.ones(2, 2), torch.tensor([False, True]), NAMES, PRESENT, k=1, localize="sum")
+    found = localized(
+        torch.ones(2, 2), torch.tensor([False, True]), NAMES, PRESENT, k=1, localize="sum"
+    ).vector_AD
     assert not found[0].any() and found[1].any()
 
 
@@ -57,3 +62,18 @@ def test_answers_are_exchanged_between_users_each_given_once():
     assert len({tuple(order_A.tolist()) for order_A in orders}) > 3
     with pytest.raises(SettingError, match="answers to exchange, but 2 of 3 are of one user"):
         exchanged(torch.tensor([0, 1, 1, 2]), 0)
+
+
+@pytest.mark.parametrize("k", [0, 2])
+def test_a_report_says_how_many_answers_name_no_item_and_how_many_one_of_their_session(k):
+    user_N, item_N = torch.tensor([1, 1, 1, 2, 2, 2]), torch.tensor([1, 2, 3, 3, 1, 2])
+    vector_AD = torch.tensor([[0.0, 0.0], [9.0, 0.1], [9.0, 0.1], [0.0, 1.0], [-1.0, 0.2], [0.0, 7.0]])
+    row_N = torch.tensor([0, 1, 2, 0, 3, 4])  # row 5: of another data set
+    intents = Intents.of(vector_AD, row_N, user_N, item_N)
+    found = GivenIntents(
+        {"long": intents}, AlignedVectors(NAMES.numpy(), PRESENT.numpy()), k=k, localize="sum"
+    )
+    # 1 and 2 name item 1, which user 1 has met before both; 3 names item 2, which user 2 meets later; 4 names none
+    assert found.remarks == (
+        "of its 4 long answers 25.0% name no item (best cosine with a name below 0.9), 50.0% one of the session itself",
+    )

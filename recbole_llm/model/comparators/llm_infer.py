@@ -50,6 +50,10 @@ class LLMInfer(Untrained):
         """Whether this configuration needs answers that were made ahead."""
         return bool(config["session_intents"])
 
+    def remarks(self):
+        """What a report says of the answers."""
+        return self.intents.remarks
+
     def items(self, item_N=None):
         """(I, D): names of length 1; (N, D) of the items that ``item_N`` names."""
         return self.name_ID if item_N is None else F.embedding(item_N, self.name_ID)
