@@ -61,7 +61,11 @@ class Watched(ProductScore, nn.Module):
         size = model.item_embedding.embedding_dim
         width, self.has_global = self._tried(size)
         self.to_items = nn.Linear(width, size) if width != size else nn.Identity()
-        if not self.has_global:
+        if self.has_global:
+            model.item_embedding.weight.data[0] = (
+                0  # some start it as they do items, and read it in their own vector
+            )
+        else:
             self.of_last, self.of_event = nn.Linear(size, size), nn.Linear(size, size)
             self.weigh = nn.Linear(size, 1, bias=False)
 
