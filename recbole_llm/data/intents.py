@@ -16,6 +16,7 @@ import torch
 from ..errors import ArtifactError, SettingError
 from ..llm.texts import Texts
 from ..text.artifact import build_artifact
+from .subjects import history_hashes
 from .texts import encoder_of
 
 
@@ -101,22 +102,25 @@ def attach_session_intents(config, dataset, device="cpu"):
 def _rows(texts, dataset):
     """(N,): the row, from 1, of the answer about what came before each event.
 
-    An answer that counts other events than there are, or another last one, was made from another split or data set.
+    An answer that counts other events than there are, or has read others, was made from another split or data set; one
+    of an older file tells no more than the last that it has read.
     """
     user_N = dataset.events[dataset.uid_field].numpy()
     item_N = dataset.field2id_token[dataset.iid_field][dataset.events[dataset.iid_field].numpy()]
     first = np.flatnonzero(np.r_[True, user_N[1:] != user_N[:-1]])
     begin = dict(zip(dataset.field2id_token[dataset.uid_field][user_N[first]], first.tolist(), strict=True))
+    hashes = history_hashes(dataset)
     row_N, wrong = torch.zeros(len(user_N), dtype=torch.long), []
-    for row, (about, (count, last)) in enumerate(((a, texts.cuts[a]) for a in texts.by_token()), 1):
+    for row, (about, (count, last, *read)) in enumerate(((a, texts.cuts[a]) for a in texts.by_token()), 1):
         user = about.rpartition("@")[0]
         if user not in begin:  # filtered out of this data set
             continue
         place = begin[user] + count
-        if place >= len(user_N) or user_N[place] != user_N[begin[user]] or item_N[place - 1] != str(last):
+        is_there = place < len(user_N) and user_N[place] == user_N[begin[user]]
+        if is_there and item_N[place - 1] == str(last) and read in ([], [hashes[place]]):
+            row_N[place] = row
+        else:
             wrong.append(about)
-            continue
-        row_N[place] = row
     if wrong:
         raise ArtifactError(
             f"{texts.directory} has read other events than this data set has before {len(wrong):,} of its "

@@ -8,7 +8,9 @@ Training needs no language model and ranking neither: answers are made ahead (``
 stand-ins take their place (``intents.py``).
 
 Differs from the released code: a missing answer has a learned vector and is left out of the alignment; ``fuse`` has two
-further ways; the text enters the score by two gates alone in ``scalar_gate``, which is the code's way.
+further ways; the text enters the score by two gates alone in ``scalar_gate``, which is the code's way; several views of
+one anchor are each gated by the anchor as it was; the learning rate is constant, the paper's becomes a tenth every
+three epochs.
 
 Shapes: B sessions, I items with padding, H hidden, D text-vector size, V views, A anchors.
 """

@@ -7,6 +7,7 @@ import torch
 from carousel import write_carousel
 
 from recbole_llm.data.intents import attach_session_intents
+from recbole_llm.data.subjects import history_hashes
 from recbole_llm.errors import ArtifactError, SettingError
 from recbole_llm.llm.generate import Given, Tally
 from recbole_llm.llm.texts import Origin, publish
@@ -20,7 +21,7 @@ def folder(tmp_path_factory):
     return write_carousel(tmp_path_factory.mktemp("intents"))
 
 
-def answers(root, dataset, text, *, user="u3", change=0):
+def answers(root, dataset, text, *, user="u3", change=0, read=()):
     """An artifact of one answer about the history before the last event of a user."""
     tokens = dataset.field2id_token
     user_id = dataset.field2token_id["user_id"][user]
@@ -30,7 +31,7 @@ def answers(root, dataset, text, *, user="u3", change=0):
     about = f"{user}@{count}"
     origin = Origin(
         kind="sessions", templates=("session_intent@1",), settings={}, told="x", backend="fake", revision="1",
-        is_llm=True, fallback="", cuts={about: (count, str(last))},
+        is_llm=True, fallback="", cuts={about: (count, str(last), *read)},
     )  # fmt: skip
     given = (Given(about, text, "fake", "answered"),)
     return publish(root, origin, given, Tally()), int(places[-1])
@@ -112,6 +113,21 @@ def test_protocols_that_change_the_histories_that_answers_speak_of_are_refused(b
     config, dataset = built
     config["session_intents"], config[key] = {"long": str(tmp_path)}, value
     with pytest.raises(SettingError, match=f"the answers speak of whole histories, which {key} changes"):
+        attach_session_intents(config, dataset)
+
+
+def test_answers_that_have_read_the_same_last_event_after_others_are_refused(built, tmp_path):
+    config, dataset = built
+    _, place = answers(tmp_path / "a", dataset, "Horse number 5")
+    right, wrong = (
+        answers(tmp_path / "a", dataset, "Horse number 5", read=[read])[0]
+        for read in (history_hashes(dataset)[place], "0123456789ab")
+    )
+    config["session_intents"] = {"long": str(right.directory)}
+    attach_session_intents(config, dataset)
+    assert dataset.session_intents["long"].row_N[place] == 1
+    config["session_intents"] = {"long": str(wrong.directory)}
+    with pytest.raises(ArtifactError, match="has read other events than this data set has before 1 of its 1"):
         attach_session_intents(config, dataset)
 
 
