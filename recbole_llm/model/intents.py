@@ -24,12 +24,7 @@ from .ranges import NOT_NEGATIVE, check_ranges
 CELLS = 8_000_000  # cosines held at a time
 NAMED = 0.9  # cosine from which on an answer is taken to name the item
 ANCHORS = ("global", "local", "fused")
-MEDOID, LAST = "medoid", "last"
-STAND_INS = {
-    "long": MEDOID,
-    "short": LAST,
-    "normal": LAST,
-}  # normal: asked about the session without a qualifier
+STAND_INS = {"long": "medoid", "short": "last", "normal": "last"}  # normal: asked about without a qualifier
 
 
 class HeuristicIntents(nn.Module):
@@ -56,7 +51,7 @@ class HeuristicIntents(nn.Module):
         """By view, the answers' vectors (B, D) and whether there is one (B,)."""
         found = {}
         for view in self.views:
-            is_medoid = STAND_INS[view] == MEDOID
+            is_medoid = STAND_INS[view] == "medoid"
             item_B = item_T[self._medoids(item_T, session_T, len(last_T)) if is_medoid else last_T]
             found[view] = F.embedding(item_B, self.answer_ID), self.present_I[item_B]
         return found

@@ -62,6 +62,8 @@ def test_an_answer_reaches_the_row_whose_history_it_has_read_and_no_other(built,
     assert not intents.vector_AD[0].any() and intents.vector_AD[1].any() and "intents-long" in manifests
     config["views"] = {"long": "global"}
     world = config.model_class(config, dataset).eval()
+    (remark,) = world.remarks()
+    assert remark.startswith("of its 1 long answers 0.0% name no item"), "Horse number 5 is one"
     items, length = torch.tensor([[3, 5, 7], [2, 4, 0]]), torch.tensor([3, 2])
     layout = Layout.of(length, only_last=True)
     _, known = world.texts(items, layout, torch.tensor([place, place - 1]))["long"]

@@ -43,13 +43,14 @@ def test_no_answer_has_no_vector():
 
 def test_without_a_language_model_the_medoid_and_the_last_item_answer():
     names = AlignedVectors(NAMES.numpy(), PRESENT.numpy())
-    intents = HeuristicIntents(names, ("long", "short"), k=0, localize="sum")
+    intents = HeuristicIntents(names, ("long", "short", "normal"), k=0, localize="sum")
     layout = Layout.of(torch.tensor([3, 2]), only_last=True)
     items = torch.tensor([[1, 3, 2], [2, 2, 0]])
     item_T, session_T = layout.pack(items), layout.place_T // layout.length
     found = intents(item_T, session_T, layout.last_B)
     assert found["long"][0].tolist() == [[3.0, 3.0], [0.0, 4.0]], "item 3 lies between 1 and 2"
     assert found["short"][0].tolist() == [[0.0, 4.0], [0.0, 4.0]]
+    assert torch.equal(found["normal"][0], found["short"][0]), "asked without a qualifier: the last item too"
     assert found["long"][1].all() and found["short"][1].all()
 
 
