@@ -22,7 +22,7 @@ from ..errors import SettingError
 from .ranges import NOT_NEGATIVE, check_ranges
 
 CELLS = 8_000_000  # cosines held at a time
-NAMED = 0.9  # cosine from which on an answer is taken to name the item
+NAMED = 0.8  # cosine from which on an answer names an item; word for word it is some 0.9, for a name's text has a label
 ANCHORS = ("global", "local", "fused")
 STAND_INS = {"long": "medoid", "short": "last", "normal": "last"}  # normal: asked about without a qualifier
 

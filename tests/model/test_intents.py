@@ -76,5 +76,5 @@ def test_a_report_says_how_many_answers_name_no_item_and_how_many_one_of_their_s
     )
     # 1 and 2 name item 1, which user 1 has met before both; 3 names item 2, which user 2 meets later; 4 names none
     assert found.remarks == (
-        "of its 4 long answers 25.0% name no item (best cosine with a name below 0.9), 50.0% one of the session itself",
+        "of its 4 long answers 25.0% name no item (best cosine with a name below 0.8), 50.0% one of the session itself",
     )
