@@ -16,8 +16,11 @@ def cut(events, gap_minutes):
     return pd.Series(user, dtype=str) + "." + pd.Series(number - first_of_user + 1).astype(str)
 
 
-def counted(events):
-    """(N,) bool: whether an event's user has times such as 1, 2, 3, ..., a few left out, in place of a clock's."""
-    time = events.groupby("user_id", sort=False)[TIME]
+def are_counts(user_N, time_N):
+    """(N,) bool: whether an event's user has times such as 1, 2, 3, ..., a few left out, in place of a clock's.
+
+    They put the events of one user in order and say nothing of when others were.
+    """
+    time = pd.Series(np.asarray(time_N)).groupby(np.asarray(user_N), sort=False)
     first, last, size = (time.transform(what).to_numpy() for what in ("min", "max", "size"))
     return (first >= 0) & (last <= 2 * size + 10)

@@ -29,7 +29,7 @@ import pandas as pd
 from dataset_prep import prepare as prepare_source
 from dataset_prep.atomic import Record, chronological, own_state_of, write_atomic
 from dataset_prep.errors import PrepError
-from dataset_prep.gaps import TIME, counted, cut
+from dataset_prep.gaps import TIME, are_counts, cut
 from dataset_prep.session_parts import CLEAN, PAPER, clean_parts, paper_parts, targets_of
 
 
@@ -92,7 +92,7 @@ def prepare(
     if gap_minutes is not None:
         events = _timed(events, source / f"{dataset}.inter", record)
     events = _dropped(events, "item_id", k_item, f"items with fewer than {k_item} events", record)
-    has_clock = gap_minutes is not None or not counted(events).any()
+    has_clock = gap_minutes is not None or not are_counts(events["user_id"], events[TIME]).any()
     if gap_minutes is not None:
         events["user_id"] = cut(events, gap_minutes)
     events = _dropped(events, "user_id", 2, "sessions of one event", record)
@@ -145,7 +145,7 @@ def _timed(events, path, record):
             f"{path}: all {len(events):,} events have the time {events[TIME].iloc[0]}, and sessions are cut at gaps "
             "in time; give --gap_minutes=none: a whole history is then one session"
         )
-    is_count = counted(events)
+    is_count = are_counts(events["user_id"], events[TIME])
     kept = events[~is_count].reset_index(drop=True)
     if kept.empty:
         raise PrepError(

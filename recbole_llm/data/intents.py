@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import ArtifactError
+from ..errors import ArtifactError, SettingError
 from ..llm.texts import Texts
 from ..text.artifact import build_artifact
+from .subjects import history_hashes
 from .texts import encoder_of
 
 
@@ -29,25 +30,59 @@ class Intents:
         Row 0 is zeros: no answer.
     row_N : LongTensor
         The answer about the history before each event; 0 where there is none.
+    user_A : LongTensor
+        The id of the user whose history each answer is about; 0 where it is none of this data set's.
+    user_N, item_N : LongTensor
+        The data set's events, user by user in order of time.
     """
 
     vector_AD: torch.Tensor
     row_N: torch.Tensor
+    user_A: torch.Tensor
+    user_N: torch.Tensor
+    item_N: torch.Tensor
+
+    @classmethod
+    def of(cls, vector_AD, row_N, user_N, item_N):
+        """The answers about histories of these events."""
+        user_A = user_N.new_zeros(len(vector_AD)).index_copy(0, row_N, user_N)
+        user_A[0] = 0
+        return cls(vector_AD, row_N, user_A, user_N, item_N)
+
+    def is_of_session(self, item_A):
+        """(A,) bool: whether each item stands in the history that the answer of its row is about."""
+        size = int(max(self.item_N.max(), item_A.max())) + 1
+        met, first = np.unique((self.user_N * size + self.item_N).numpy(), return_index=True)
+        place_P = torch.nonzero(self.row_N).squeeze(1)
+        row_P = self.row_N[place_P]
+        asked = (self.user_N[place_P] * size + item_A[row_P]).numpy()
+        at = np.searchsorted(met, asked).clip(max=len(met) - 1)
+        found = (met[at] == asked) & (first[at] < place_P.numpy())
+        return torch.zeros(len(item_A), dtype=torch.bool).index_copy(0, row_P, torch.from_numpy(found))
 
 
 def attach_session_intents(config, dataset, device="cpu"):
     """Give ``dataset`` its ``session_intents``: by view, the ``Intents`` of the folder that ``session_intents`` names.
 
-    Returns the manifests of their vectors by field.
+    Views that the model does not read are left out. The fingerprints stand among ``text_fingerprints``, so that weights
+    go with these answers alone. Returns the manifests of their vectors by field.
 
     Raises
     ------
+    SettingError
+        If a protocol changes the histories that the answers speak of.
     ArtifactError
         If a folder holds texts of others, or texts that have read other events than a row's history.
     """
+    for key in ("cold_share", "shorten_histories", "disturb_histories"):
+        if config[key]:
+            raise SettingError(
+                f"session_intents: the answers speak of whole histories, which {key} changes; take one"
+            )
     root, manifests, dataset.session_intents = Path(config["artifact_path"]) / config["dataset"], {}, {}
     encoder = encoder_of(config, device)
-    for view, folder in config["session_intents"].items():
+    for view in [view for view in config["session_intents"] if view in config["views"]]:
+        folder = config["session_intents"][view]
         texts = Texts.load(folder)
         kind = texts.manifest["made_from"]["kind"]
         if kind != "sessions":
@@ -58,30 +93,34 @@ def attach_session_intents(config, dataset, device="cpu"):
         aligned = made.align(["[PAD]", *written], missing="mask")
         row_N = _rows(texts, dataset)
         row_N[~torch.as_tensor(aligned.present)[row_N]] = 0
-        dataset.session_intents[view] = Intents(torch.as_tensor(aligned.vectors), row_N)
-        manifests[field] = made.manifest
+        columns = dataset.events[dataset.uid_field], dataset.events[dataset.iid_field]
+        dataset.session_intents[view] = Intents.of(torch.as_tensor(aligned.vectors), row_N, *columns)
+        dataset.text_fingerprints[field], manifests[field] = made.fingerprint, made.manifest
     return manifests
 
 
 def _rows(texts, dataset):
     """(N,): the row, from 1, of the answer about what came before each event.
 
-    An answer that counts other events than there are, or another last one, was made from another split or data set.
+    An answer that counts other events than there are, or has read others, was made from another split or data set; one
+    of an older file tells no more than the last that it has read.
     """
     user_N = dataset.events[dataset.uid_field].numpy()
     item_N = dataset.field2id_token[dataset.iid_field][dataset.events[dataset.iid_field].numpy()]
     first = np.flatnonzero(np.r_[True, user_N[1:] != user_N[:-1]])
     begin = dict(zip(dataset.field2id_token[dataset.uid_field][user_N[first]], first.tolist(), strict=True))
+    hashes = history_hashes(dataset)
     row_N, wrong = torch.zeros(len(user_N), dtype=torch.long), []
-    for row, (about, (count, last)) in enumerate(((a, texts.cuts[a]) for a in texts.by_token()), 1):
+    for row, (about, (count, last, *read)) in enumerate(((a, texts.cuts[a]) for a in texts.by_token()), 1):
         user = about.rpartition("@")[0]
         if user not in begin:  # filtered out of this data set
             continue
         place = begin[user] + count
-        if place >= len(user_N) or user_N[place] != user_N[begin[user]] or item_N[place - 1] != str(last):
+        is_there = place < len(user_N) and user_N[place] == user_N[begin[user]]
+        if is_there and item_N[place - 1] == str(last) and read in ([], [hashes[place]]):
+            row_N[place] = row
+        else:
             wrong.append(about)
-            continue
-        row_N[place] = row
     if wrong:
         raise ArtifactError(
             f"{texts.directory} has read other events than this data set has before {len(wrong):,} of its "

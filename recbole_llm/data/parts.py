@@ -10,10 +10,11 @@ import torch
 from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 
+from dataset_prep.gaps import are_counts
+
 from ..errors import DataError
 from . import cold
 from .noise import Noise
-from .times import are_counts
 from .windows import Windows
 
 ROW_END = "history_end"  # column of a row: the place of its target among the sorted interactions

@@ -6,6 +6,7 @@ uses the text later checks it against the split (``check_cuts``).
 Letters: N events of the data set.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ class Subject:
     lines : tuple of str
         What is told, the oldest first.
     cut : tuple of (int, str), or None
-        How many of the user's events came before the text was written, and the item of the last one.
+        How many of the user's events came before the text was written, and the item of the last one; of a session also
+        a hash of all their items.
     """
 
     about: str
@@ -109,6 +111,7 @@ def sessions(parts, lines: Mapping[str, str], length: int) -> Iterator[Subject]:
     """Every row of these parts with the last ``length`` events before its target."""
     for part in parts:
         user, item = _columns(part)
+        hashes = history_hashes(part)
         for end, held in zip(
             part.inter_feat[ROW_END].tolist(),
             part.inter_feat[part.item_list_length_field].tolist(),
@@ -116,7 +119,18 @@ def sessions(parts, lines: Mapping[str, str], length: int) -> Iterator[Subject]:
         ):
             count = end - int(part.user_start[end])
             told = tuple(lines.get(item[p], "") for p in range(end - min(held, length), end))
-            yield Subject(f"{_token(part, user[end])}@{count}", told, (count, item[end - 1]))
+            yield Subject(f"{_token(part, user[end])}@{count}", told, (count, item[end - 1], hashes[end]))
+
+
+def history_hashes(part) -> list[str]:
+    """For each of the N events 12 digits of a hash of the items that its user met before it, in their order."""
+    (_, item), found, of_user = _columns(part), [], None
+    for place, first in enumerate(part.user_start.tolist()):
+        if place == first:
+            of_user = hashlib.sha256()
+        found.append(of_user.hexdigest()[:12])
+        of_user.update(f"{item[place]}\n".encode())
+    return found
 
 
 def user_texts(folder, training) -> dict[str, tuple[str, ...]]:

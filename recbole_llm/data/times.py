@@ -37,15 +37,3 @@ def times_of(dataset):
     times = dataset.inter_feat[dataset.time_field].numpy().astype(np.float64)
     first, last = getattr(dataset, "time_span", (0.0, 1.0))
     return first + times * (last - first)
-
-
-def are_counts(users, times):
-    """(N,) bool: whether an event's user has times such as 1, 2, 3, ..., a few left out, in place of a clock's.
-
-    They put the events of one user in order and say nothing of when others were.
-    """
-    _, number, events = np.unique(users, return_inverse=True, return_counts=True)
-    first, last = np.full(len(events), np.inf), np.full(len(events), -np.inf)
-    np.minimum.at(first, number, times)
-    np.maximum.at(last, number, times)
-    return ((first >= 0) & (last <= 2 * events + 10))[number]

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dataset_prep.gaps import are_counts
+
 from ..data.dataset import ROW_END, OffsetDataset
-from ..data.times import are_counts, times_of
+from ..data.times import times_of
 from .markdown import percent, table
 
 READ = {  # what a text field is made from, by its template

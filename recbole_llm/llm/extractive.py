@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from recbole_llm.llm.answers import written
+from recbole_llm.llm.answers import Choice, written
 from recbole_llm.llm.backend import ABSENT, STOP, Answer, Request
 from recbole_llm.llm.wording import VIEWS
 
@@ -41,17 +41,17 @@ class ExtractiveBackend:
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         """Answers in the order of the requests."""
         for number, request in enumerate(requests):
-            text = self._said(request.facts)
+            text = self._said(request.facts, request.schema)
             if text:
                 yield number, Answer(written(text, request.schema), 0, 0, STOP)
             else:
                 yield number, Answer("", 0, 0, ABSENT)
 
-    def _said(self, facts):
+    def _said(self, facts, schema):
         if "candidate" in facts:
             return ""
-        if "view" in facts:
-            return self._chosen(facts["history"], facts["view"])
+        if schema == Choice.schema_text():
+            return self._chosen(facts["history"], facts.get("view"))
         if "summaries" in facts:
             return self._joined(facts["summaries"])
         if "summary" in facts:
@@ -92,10 +92,10 @@ class ExtractiveBackend:
         return [self.terms.get_feature_names_out()[place] for place in order if weight[place] > 0]
 
     def _chosen(self, lines, view):
-        """The last line for the short view, else the one that is most like all others."""
+        """The last line for the short view and where no view is asked for, else the one most like all others."""
         if not lines:
             return ""
-        if view == VIEWS["short"] or self.terms is None:
+        if view in (VIEWS["short"], None) or self.terms is None:
             return title_of(lines[-1])
         vectors = self.terms.transform(lines)
         alike = np.asarray(vectors @ vectors.sum(0).T).ravel()

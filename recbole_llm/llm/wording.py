@@ -90,12 +90,21 @@ UPDATE_SUMMARY = _asks(
 VIEWS = {
     "long": "over the whole session",
     "short": "at its end, in the last few steps",
+    "normal": "",  # without a qualifier
 }
 SESSION_INTENT = _asks(
     "session_intent",
     1,
     "Someone $done these $things in one session, the oldest first. Which one $thing says best what this person wants "
     "$view? Name one $thing by its title, and why in one sentence.\n"
+    '<data>\n$history\n</data>\nAnswer: {"item": "...", "why": "..."}',
+    Choice,
+)
+UNQUALIFIED_INTENT = _asks(
+    "unqualified_intent",
+    1,
+    "Someone $done these $things in one session, the oldest first. Which one $thing says best what this person wants? "
+    "Name one $thing by its title, and why in one sentence.\n"
     '<data>\n$history\n</data>\nAnswer: {"item": "...", "why": "..."}',
     Choice,
 )

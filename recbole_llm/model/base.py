@@ -63,6 +63,7 @@ class VectorRecommender(SequentialRecommender):
         self.register_buffer("log_q_I", log_q_I, persistent=False)
         self.text_fingerprints = {}
         self._kept = {}  # see current_items; a dict, for a module would register a table that is itself a weight
+        self.register_load_state_dict_post_hook(_forget)  # called wherever in another model this one stands
 
     @abstractmethod
     def items(self, item_N=None):
@@ -193,15 +194,15 @@ class VectorRecommender(SequentialRecommender):
                     f"{str(self.text_fingerprints.get(field))[:19]}; use the same text and models, or train again"
                 )
 
-    def load_state_dict(self, *args, **kwargs):
-        """Take other weights; the items are made anew."""
-        self._kept.clear()
-        return super().load_state_dict(*args, **kwargs)
-
     def train(self, mode=True):
         """Switch between training and evaluation; the items are made anew."""
         self._kept.clear()
         return super().train(mode)
+
+
+def _forget(model, incompatible_keys):
+    """Make the items anew of other weights."""
+    model._kept.clear()
 
 
 def target_places(target_T):

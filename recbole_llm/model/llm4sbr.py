@@ -8,7 +8,9 @@ Training needs no language model and ranking neither: answers are made ahead (``
 stand-ins take their place (``intents.py``).
 
 Differs from the released code: a missing answer has a learned vector and is left out of the alignment; ``fuse`` has two
-further ways; the text enters the score by two gates alone in ``scalar_gate``, which is the code's way.
+further ways; the text enters the score by two gates alone in ``scalar_gate``, which is the code's way; several views of
+one anchor are each gated by the anchor as it was; the learning rate is constant, the paper's becomes a tenth every
+three epochs.
 
 Shapes: B sessions, I items with padding, H hidden, D text-vector size, V views, A anchors.
 """
@@ -22,12 +24,10 @@ from torch import nn
 from ..config import settings_from
 from ..errors import SettingError
 from . import losses
-from .backbones import backbone
-from .intents import intents_of
+from .backbones import backbone, inner_model
+from .intents import check_views, intents_of
 from .ranges import NOT_NEGATIVE, check_ranges
 from .session.base import SessionRecommender, SessionSettings
-
-ANCHORS = ("global", "local", "fused")
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class LLM4SBR(SessionRecommender):
         super().__init__(config, dataset, settings_from(config, Settings))
         s = self.settings
         check(s)
-        from . import get_model  # which knows this model too
-
         del self.item_embedding  # the backbone has its own
-        self.backbone = backbone(get_model(s.backbone)(config, dataset))
+        self.backbone = backbone(inner_model(s.backbone, config, dataset))
         size = self.backbone.items().shape[1]
-        self.intents = intents_of(s, dataset) if s.views else None
+        self.intents = None
+        if s.views:
+            self.intents = intents_of(s, dataset, s.intent_control, config["seed"])
         self.anchors = ("fused",) if "fused" in s.views.values() else ("global", "local")
         if self.intents is not None:
             self.text_fingerprints = dict(dataset.text_fingerprints)
@@ -86,8 +86,12 @@ class LLM4SBR(SessionRecommender):
 
     @property
     def reads_other_items(self):
-        """Whether a training batch reads items that it does not name: where the backbone does."""
-        return getattr(self.backbone, "reads_other_items", False)
+        """Whether a training batch needs the ids of all items: their names' vectors do, and the backbone may."""
+        return self.intents is not None or self.backbone.reads_other_items
+
+    def remarks(self):
+        """What a report says of the answers."""
+        return () if self.intents is None else self.intents.remarks
 
     def items(self, item_N=None):
         """(I, H): the backbone's items; (N, H) of those that ``item_N`` names."""
@@ -117,19 +121,9 @@ class LLM4SBR(SessionRecommender):
         item_T, session_T = layout.pack(item_seq_BL), layout.row_T
         found = {}
         for view, (answer_BD, known_B) in self.intents(item_T, session_T, layout.last_B, end_B).items():
-            answer_BD, known_B = self._controlled(answer_BD, known_B)
             text_BH = self.project(answer_BD)
             found[view] = torch.where(known_B[:, None], text_BH, self.no_answer.to(text_BH.dtype)), known_B
         return found
-
-    def _controlled(self, answer_BD, known_B):
-        """The answers, or in their place other sessions' or noise: a gain with these is not by what they say."""
-        match self.settings.intent_control:
-            case "shuffled":
-                return answer_BD.roll(1, 0), known_B.roll(1)
-            case "random":
-                return torch.randn_like(answer_BD) * answer_BD.std(0, unbiased=False), known_B
-        return answer_BD, known_B
 
     def anchor(self, name, views):
         """(B, H): the session vector that a view's text meets."""
@@ -145,7 +139,7 @@ class LLM4SBR(SessionRecommender):
         """(B, H): the gated views of the session joined, eqs. (10)-(12)."""
         s, parts, more = self.settings, [], []
         for name in self.anchors:
-            anchor_BH = self.anchor(name, views)
+            gated_BH = anchor_BH = self.anchor(name, views)
             for view, met in s.views.items():
                 if met != name or view not in texts:
                     continue
@@ -154,8 +148,8 @@ class LLM4SBR(SessionRecommender):
                     more.append(text_BH)
                     continue
                 gate = self.gates[view](torch.sigmoid(anchor_BH + text_BH))
-                anchor_BH = anchor_BH * (torch.sigmoid(gate) if s.fuse == "vector_gate" else gate)
-            parts.append(anchor_BH)
+                gated_BH = gated_BH * (torch.sigmoid(gate) if s.fuse == "vector_gate" else gate)
+            parts.append(gated_BH)
         return self.join(torch.cat(parts + more, 1))
 
     # ------------------------------------------------------------------ scores and loss
@@ -188,20 +182,7 @@ class LLM4SBR(SessionRecommender):
 
 def check(s):
     """Refuse settings that cannot be or that contradict each other, each in one sentence."""
-    check_ranges(s, {"lambda_au topk_localize": NOT_NEGATIVE})
-    wrong = [f"{view}: {anchor}" for view, anchor in s.views.items() if anchor not in ANCHORS]
-    if wrong:
-        raise SettingError(
-            f"config key `views` has {', '.join(wrong)}, expected for each view one of {', '.join(ANCHORS)}"
-        )
+    check_ranges(s, {"lambda_au": NOT_NEGATIVE})
+    check_views(s)
     if "fused" in s.views.values() and set(s.views.values()) != {"fused"}:
         raise SettingError("config key `views` has a view that meets the fused session vector; then all must")
-    if s.session_intents and set(s.session_intents) != set(s.views):
-        raise SettingError(
-            f"session_intents has answers of {', '.join(s.session_intents)}, expected one folder for each of the views "
-            f"{', '.join(s.views)}"
-        )
-    if s.backbone in ("LLM4SBR", "LLMSeqRec", "HierLLMRec", "RAGLLMRec"):
-        raise SettingError(
-            f"backbone: {s.backbone} is no session model; take SRGNN, TAGNN, GCEGNN, DHCN, GRU4Rec or SASRec"
-        )

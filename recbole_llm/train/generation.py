@@ -63,6 +63,7 @@ class Settings:
     history: int
     parts: list
     view: str
+    qualifier: str | None
     block: int
     join: Literal["merge", "update"]
     user_fields: list
@@ -155,12 +156,12 @@ def _check(s):
     for key, number in numbers.items():
         if number is not None and number < 1:
             raise SettingError(f"{key} is {number}, expected 1 or more")
-    for key, value, known in (
-        ("view", s.view, wording.VIEWS),
-        ("domain", s.domain or "item", wording.DOMAINS),
-    ):
-        if value not in known:
-            raise SettingError(f"{key} is `{value}`, expected one of {', '.join(known)}")
+    if s.view not in wording.VIEWS and not s.qualifier:
+        raise SettingError(
+            f"view is `{s.view}`, expected one of {', '.join(wording.VIEWS)}, or a --qualifier that says what is asked"
+        )
+    if s.domain and s.domain not in wording.DOMAINS:
+        raise SettingError(f"domain is `{s.domain}`, expected one of {', '.join(wording.DOMAINS)}")
     unknown = set(s.parts) - {"train", "valid", "test"}
     if unknown or not s.parts:
         raise SettingError(f"parts is {s.parts}, expected some of train, valid, test")

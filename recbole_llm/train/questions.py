@@ -21,6 +21,7 @@ class Questions:
     def __init__(self, kind, s, config, table):
         self.kind, self.s = kind, s
         name = s.domain or domain_of(config["dataset"])
+        self.qualifier = s.qualifier or wording.VIEWS.get(s.view, "")
         self.words = wording.DOMAINS[name].words()
         lines = {} if kind == "items" else subjects.item_lines(table, s.title)
         found, self.person = self._subjects(config, table, lines)
@@ -42,7 +43,7 @@ class Questions:
         return {
             "items": wording.ITEM_DESCRIPTION,
             "users": wording.USER_PROFILE,
-            "sessions": wording.SESSION_INTENT,
+            "sessions": wording.SESSION_INTENT if self.qualifier else wording.UNQUALIFIED_INTENT,
             "blocks": wording.BLOCK_SUMMARY,
         }[self.kind]
 
@@ -61,7 +62,8 @@ class Questions:
             case "users":
                 return {"history": one.lines, "person": self.person.get(one.about, "")}
             case "sessions":
-                return {"history": one.lines, "view": wording.VIEWS[self.s.view]}
+                asked = {"view": self.qualifier} if self.qualifier else {}
+                return {"history": one.lines} | asked
         return {"history": one.lines[: self.s.block]}
 
     def requests(self, template, asked):
@@ -137,6 +139,8 @@ class Questions:
             "sessions": {"history": s.history, "parts": s.parts, "view": s.view},
             "blocks": {"history": s.history, "block": s.block, "join": s.join},
         }[self.kind]
+        if self.kind == "sessions" and s.qualifier:
+            of_kind["qualifier"] = s.qualifier
         sampling = {"max_tokens": s.max_tokens, "temperature": s.temperature, "top_p": s.top_p}
         return {**self.words, **of_kind, **sampling, "answer_seed": s.answer_seed, "tries": s.tries}
 

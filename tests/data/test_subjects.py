@@ -35,7 +35,7 @@ def test_users_are_told_by_their_training_events_alone(tmp_path):
 def test_rows_are_told_without_their_targets(tmp_path):
     _, valid, test = parts(tmp_path, ROWS)
     found = {one.about: one for one in subjects.sessions([valid, test], NAMES, 3)}
-    assert found["u1@7"].lines == ("i13", "i14", "i15") and found["u1@7"].cut == (7, "i15")
+    assert found["u1@7"].lines == ("i13", "i14", "i15") and found["u1@7"].cut[:2] == (7, "i15")
     assert found["u1@8"].lines == ("i14", "i15", "i16") and len(found) == 6
 
 
@@ -65,10 +65,21 @@ def test_no_target_and_nothing_after_it_is_told(tmp_path_factory, rows):
         for target, one in zip(targets, subjects.sessions([part], names, 99), strict=True):
             user = one.about.partition("@")[0]
             assert when[target][0] == user and all(when[line] < when[target] for line in one.lines)
-            assert one.cut == (
+            assert one.cut[:2] == (
                 len([1 for u, t in when.values() if (u, t) < when[target] and u == user]),
                 one.lines[-1],
             )
+
+
+def test_a_history_s_hash_is_that_of_its_items_in_their_order(tmp_path):
+    rows = [
+        (user, item, time) for user in "uv" for time, item in enumerate("abcd" if user == "u" else "bacd")
+    ]
+    part = parts(tmp_path, rows)[0]
+    of_u, of_v = (subjects.history_hashes(part)[first : first + 4] for first in (0, 4))
+    assert of_u[0] == of_v[0] and of_u[1] != of_v[1], "nothing before; a and b"
+    assert of_u[2] != of_v[2] and of_u[3] != of_v[3], "the same items in another order"
+    assert len({*of_u, *of_v}) == 7
 
 
 def test_texts_of_this_split_pass_and_of_a_later_one_are_refused(tmp_path):

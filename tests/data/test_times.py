@@ -10,8 +10,9 @@ import torch
 from recbole.data.dataset import SequentialDataset
 from shop import loaders, write
 
+from dataset_prep.gaps import are_counts
 from recbole_llm.data.dataset import ELAPSED, OffsetDataset
-from recbole_llm.data.times import are_counts, times_of
+from recbole_llm.data.times import times_of
 from recbole_llm.errors import DataError
 
 CLOCK = 978_300_000

@@ -9,6 +9,7 @@ from recbole_llm.llm.wording import (
     ITEM_DESCRIPTION,
     MERGE_SUMMARIES,
     SESSION_INTENT,
+    UNQUALIFIED_INTENT,
     UPDATE_SUMMARY,
     USER_PROFILE,
     VIEWS,
@@ -43,6 +44,7 @@ def test_a_history_is_counted_and_its_end_named():
 def test_the_long_view_is_the_item_most_like_the_others_and_the_short_one_the_last():
     assert said(SESSION_INTENT, {"history": HISTORY, "view": VIEWS["long"]}) == "Robbery of a Night Train"
     assert said(SESSION_INTENT, {"history": HISTORY, "view": VIEWS["short"]}) == "Daisy Fields"
+    assert said(UNQUALIFIED_INTENT, {"history": HISTORY}) == "Daisy Fields"
 
 
 def test_facts_summaries_and_updates_are_put_together():

@@ -1,23 +1,15 @@
 """LLM4SBR: equations by hand, what its texts may change and what they may not, over every kind of backbone."""
 
-import json
-
-import numpy as np
 import pytest
 import torch
 from carousel import house, write_carousel
+from recbole.data.interaction import Interaction
 from torch.nn import functional as F
 
-from recbole_llm.data.intents import attach_session_intents
-from recbole_llm.errors import ArtifactError, SettingError
-from recbole_llm.llm.generate import Given, Tally
-from recbole_llm.llm.texts import Origin, publish
+from recbole_llm.errors import SettingError
 from recbole_llm.model import losses
-from recbole_llm.model.base import Beside
-from recbole_llm.model.intents import HeuristicIntents, localized
+from recbole_llm.model.backbones import Watched
 from recbole_llm.model.layout import Layout
-from recbole_llm.text.artifact import AlignedVectors
-from recbole_llm.train.build import build, configure
 from recbole_llm.train.trainer import trainer_for
 
 OURS = ("SRGNN", "TAGNN", "GCEGNN", "DHCN")
@@ -67,48 +59,6 @@ def test_uniformity_is_that_of_all_pairs():
     )
 
 
-# ---------------------------------------------------------------------- localization and intents
-
-
-NAMES = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 4.0], [3.0, 3.0]])
-PRESENT = torch.tensor([False, True, True, True])
-
-
-def pinned(answer, k, localize="sum"):
-    return localized(torch.tensor([answer]), torch.tensor([True]), NAMES, PRESENT, k=k, localize=localize)[0]
-
-
-def test_an_answer_becomes_the_names_nearest_to_it():
-    assert pinned([1.0, 0.1], 0).tolist() == pytest.approx([1.0, 0.1]), "K = 0: the answer's own vector"
-    near = 1 / np.sqrt(1.01)
-    assert pinned([1.0, 0.1], 1).tolist() == pytest.approx([2 * near, 0.0])
-    diagonal = 1.1 / np.sqrt(2.02)
-    two = [2 * near + 3 * diagonal, 3 * diagonal]
-    assert pinned([1.0, 0.1], 2).tolist() == pytest.approx(two)
-    assert pinned([1.0, 0.1], 2, "mean").tolist() == pytest.approx([two[0] / 2, two[1] / 2])
-    share = np.exp(near) / (np.exp(near) + np.exp(diagonal))
-    soft = [2 * share + 3 * (1 - share), 3 * (1 - share)]
-    assert pinned([1.0, 0.1], 2, "softmax").tolist() == pytest.approx(soft)
-    assert pinned([1.0, 0.1], 50).isfinite().all(), "more than there are"
-
-
-def test_no_answer_has_no_vector():
-    found = localized(torch.ones(2, 2), torch.tensor([False, True]), NAMES, PRESENT, k=1, localize="sum")
-    assert not found[0].any() and found[1].any()
-
-
-def test_without_a_language_model_the_medoid_and_the_last_item_answer():
-    names = AlignedVectors(NAMES.numpy(), PRESENT.numpy())
-    intents = HeuristicIntents(names, ("long", "short"), k=0, localize="sum")
-    layout = Layout.of(torch.tensor([3, 2]), only_last=True)
-    items = torch.tensor([[1, 3, 2], [2, 2, 0]])
-    item_T, session_T = layout.pack(items), layout.place_T // layout.length
-    found = intents(item_T, session_T, layout.last_B)
-    assert found["long"][0].tolist() == [[3.0, 3.0], [0.0, 4.0]], "item 3 lies between 1 and 2"
-    assert found["short"][0].tolist() == [[0.0, 4.0], [0.0, 4.0]]
-    assert found["long"][1].all() and found["short"][1].all()
-
-
 # ---------------------------------------------------------------------- equations
 
 
@@ -119,6 +69,20 @@ def test_without_texts_it_is_the_backbones_session_vector(folder):
     batch = a_batch(world)
     scores = world.model.eval().full_sort_predict(batch)
     assert torch.allclose(scores, alone.model.eval().full_sort_predict(batch), atol=1e-6)
+
+
+def test_with_all_gates_at_one_it_is_the_backbones_session_vector_whatever_the_texts(folder):
+    world, alone = wrapped(folder), house(folder, "SRGNN")
+    world.model.backbone.load_state_dict(alone.model.state_dict())
+    world.model.join.load_state_dict(alone.model.transform.state_dict())
+    batch, layout = a_batch(world), Layout.of(a_batch(world)["item_length"], only_last=True)
+    alone.model.eval(), world.model.eval()
+    expected = alone.model(batch["item_id_list"], batch["item_length"])
+    assert not torch.allclose(world.model(batch["item_id_list"], batch["item_length"]), expected, atol=1e-3)
+    for gate in world.model.gates.values():
+        gate.forward = lambda met_BH: met_BH.new_ones(len(met_BH), 1)
+    assert all(known.all() for _, known in world.model.texts(batch["item_id_list"], layout, None).values())
+    assert torch.allclose(world.model(batch["item_id_list"], batch["item_length"]), expected, atol=1e-6)
 
 
 def test_a_text_of_the_long_view_moves_the_scores_by_its_gate_alone(folder):
@@ -144,12 +108,29 @@ def test_every_way_of_fusing_learns(folder, fuse, views):
     world = wrapped(folder, fuse=fuse, views=views)
     loss = sum(world.model.calculate_loss(next(iter(world.train))))
     loss.backward()
-    idle = [
+    idle = {
         name
         for name, weight in world.model.named_parameters()
-        if weight.grad is None and name != "no_answer" and not name.startswith("backbone.transform")
-    ]
-    assert not idle
+        if weight.grad is None or not weight.grad.any()
+    }
+    unread = {"no_answer"}  # every item has a name here
+    if "normal" not in views:  # which alone meets the backbone's own vector
+        unread |= {"backbone.transform.weight", "backbone.transform.bias"}
+    assert idle == unread
+
+
+@pytest.mark.parametrize("fuse", ["scalar_gate", "vector_gate"])
+def test_several_views_of_one_anchor_are_gated_in_any_order(folder, fuse):
+    views = {"long": "local", "short": "local", "normal": "local"}
+    model = wrapped(folder, fuse=fuse, views=views).model.eval()
+    other = wrapped(folder, fuse=fuse, views=dict(reversed(views.items()))).model.eval()
+    other.load_state_dict(model.state_dict())
+    batch = a_batch(wrapped(folder))
+    scores = model.full_sort_predict(batch)
+    assert torch.allclose(scores, other.full_sort_predict(batch), atol=1e-6)
+    for gate in model.gates.values():
+        gate.weight.data.mul_(2)
+    assert not torch.allclose(scores, model.full_sort_predict(batch), atol=1e-3), "and all of them count"
 
 
 def test_rows_without_an_answer_are_left_out_of_the_alignment(folder):
@@ -173,11 +154,39 @@ def test_a_batch_of_one_session_has_no_alignment(folder):
 
 
 @pytest.mark.parametrize("control", ["shuffled", "random"])
-def test_controls_give_sessions_answers_that_say_nothing_of_them(folder, control):
+def test_controls_give_no_session_its_own_answer_and_each_the_same_at_every_ranking(folder, control):
     right, wrong = (wrapped(folder, intent_control=kind).model.eval() for kind in ("none", control))
     wrong.load_state_dict(right.state_dict())
     batch = a_batch(wrapped(folder))
-    assert not torch.allclose(right.full_sort_predict(batch), wrong.full_sort_predict(batch), atol=1e-5)
+    layout = Layout.of(batch["item_length"], only_last=True)
+    given, own = (
+        torch.cat([text for text, _ in model.texts(batch["item_id_list"], layout, None).values()])
+        for model in (wrong, right)
+    )
+    assert not torch.isclose(given, own, atol=1e-5).all(1).any()
+    scores = wrong.full_sort_predict(batch)
+    alone = torch.cat([wrong.full_sort_predict(batch[torch.tensor([row])]) for row in range(len(scores))])
+    assert torch.allclose(scores, alone, atol=1e-5), "whoever else is in the batch"
+    again = wrapped(folder, intent_control=control).model.eval()
+    again.load_state_dict(right.state_dict())
+    assert torch.equal(scores, again.full_sort_predict(batch)), "and in another run"
+
+
+@pytest.mark.parametrize("backbone", ["SRGNN", "GRU4Rec"])
+@pytest.mark.parametrize("views", [{"long": "global"}, {}])
+def test_a_sampled_loss_lets_texts_and_watched_models_see_the_true_ids(folder, backbone, views):
+    world = wrapped(folder, backbone, loss="ssm", n_negatives=2, views=views)
+    batch = next(iter(world.train))[torch.tensor([0])]
+    seen = []
+    found, world.model.views = (
+        world.model.views,
+        lambda items, *more: seen.append(items) or found(items, *more),
+    )
+    world.model.calculate_loss(batch)
+    if backbone == "GRU4Rec" or views:
+        assert torch.equal(seen[0], batch["item_id_list"])
+    else:
+        assert not torch.equal(seen[0], batch["item_id_list"]), "SRGNN alone needs but the batch's items"
 
 
 # ---------------------------------------------------------------------- backbones
@@ -202,8 +211,40 @@ def test_every_backbone_learns_the_carousel(folder, backbone):
 def test_padding_and_company_do_not_matter_to_a_watched_backbone(folder, backbone):
     world = wrapped(folder, backbone)
     model, batch = world.model.eval(), a_batch(world)
-    alone = torch.cat([model.full_sort_predict(batch[torch.tensor([row])]) for row in range(4)])
-    assert torch.allclose(model.full_sort_predict(batch)[:4], alone, atol=1e-5)
+    together = model.full_sort_predict(batch)
+    for row in range(4):
+        alone = batch[torch.tensor([row])]
+        places = int(alone["item_length"]) + 1  # one behind the session, for BERT4Rec's mask
+        alone.update(Interaction({"item_id_list": alone["item_id_list"][:, :places]}))
+        assert torch.allclose(together[row], model.full_sort_predict(alone)[0], atol=1e-5)
+    assert batch["item_length"][:4].min() + 1 < batch["item_id_list"].shape[1], "some padding was cut off"
+
+
+@pytest.mark.parametrize("backbone", ["GRU4Rec", "SASRec", "NARM", "STAMP", "GCSAN", "RecBole-SRGNN"])
+def test_all_that_a_watched_model_has_learns(folder, backbone):
+    world = wrapped(folder, backbone)
+    sum(world.model.calculate_loss(next(iter(world.train)))).backward()
+    idle = [
+        name
+        for name, weight in world.model.backbone.named_parameters()
+        if weight.grad is None or not weight.grad.any()
+    ]
+    assert not idle
+
+
+@pytest.mark.parametrize("backbone", THEIRS)
+def test_the_long_view_is_the_models_own_vector_where_it_has_one_beside_its_last_state(folder, backbone):
+    world = wrapped(folder, backbone)
+    watched, batch = world.model.eval().backbone, a_batch(world)
+    length_B = batch["item_length"]
+    layout = Layout.of(length_B, only_last=True)
+    views = watched.views(batch["item_id_list"], layout, watched.items())
+    assert watched.has_global == (backbone in ("NARM", "STAMP", "GCSAN", "RecBole-SRGNN"))
+    if watched.has_global:
+        own = watched.model(batch["item_id_list"], length_B)
+        assert torch.equal(views.global_BH, own) and torch.equal(watched.session(views), own)
+    else:
+        assert torch.equal(watched.session(views), (views.global_BH + views.local_BH) / 2)
 
 
 def test_watching_a_model_leaves_it_as_it_was(folder):
@@ -218,15 +259,40 @@ def test_a_masked_last_position_stands_behind_the_session_and_full_ones_lose_the
     assert masked.tolist() == [[2, 3, 9], [4, 9, 0]] and place.tolist() == [2, 1]
 
 
-def test_a_backbone_that_cannot_be_watched_is_refused(folder):
-    with pytest.raises(SettingError, match="NextItNet does not hand its hidden states to gather_indexes"):
-        wrapped(folder, "NextItNet")
+@pytest.mark.parametrize("backbone", ["NextItNet", "Caser"])
+def test_a_backbone_that_cannot_be_watched_is_refused(folder, backbone):
+    with pytest.raises(SettingError, match=f"{backbone} does not hand its hidden states to gather_indexes"):
+        wrapped(folder, backbone)
+
+
+@pytest.mark.parametrize("wrapper", ["LLM4SBR", "LLMInit"])
+@pytest.mark.parametrize(
+    "backbone",
+    ["LLM4SBR", "LLMInit", "LLMSeqRec", "HierLLMRec", "RAGLLMRec", "LLMInfer", "LLMSeqSim", "BPR"],
+)
+def test_a_backbone_that_is_no_session_model_is_refused_by_every_wrapper(folder, wrapper, backbone):
+    world = house(folder, wrapper)
+    world.config["backbone"] = backbone
+    with pytest.raises(SettingError, match=f"backbone: {backbone} is no session model with item embeddings"):
+        type(world.model)(world.config, world.train._dataset)
+
+
+def test_a_backbone_without_item_embeddings_is_refused(folder):
+    with pytest.raises(SettingError, match="backbone: FPMC is no session model with item embeddings"):
+        wrapped(folder, "FPMC")
+
+
+@pytest.mark.parametrize("backbone", ["GCSAN", "RecBole-SRGNN"])
+def test_a_model_is_tried_where_its_weights_are_whatever_device_it_will_stand_on(folder, backbone):
+    model = wrapped(folder, backbone).model.backbone.model
+    model.device = torch.device("meta")  # as a GPU would be
+    watched = Watched(model)
+    assert watched.has_global and model.device == torch.device("meta")
 
 
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"backbone": "LLMSeqRec"}, "backbone: LLMSeqRec is no session model"),
         ({"backbone": "SRGN"}, "no model is called SRGN; did you mean SRGNN?"),
         (
             {"views": {"long": "globl"}},
@@ -238,8 +304,17 @@ def test_a_backbone_that_cannot_be_watched_is_refused(folder):
         ),
         (
             {"session_intents": {"long": "x"}},
-            "session_intents has answers of long, expected one folder for each",
+            "session_intents has answers of long, expected one folder for each of the views long, short",
         ),
+        (
+            {"views": {"third": "local"}},
+            "views: nothing stands in for the answers of third; name their folders",
+        ),
+        (
+            {"views": {"items": "local"}},
+            "config key `views` has items, expected names of letters, digits and _",
+        ),
+        ({"views": {"a.b": "local"}}, "config key `views` has a.b, expected names of letters, digits and _"),
         ({"train_rows": "dense"}, "needs a model that reads left to right, but LLM4SBR is not known to"),
         ({"topk_localize": -1}, "config key `topk_localize` is -1, expected 0 or more"),
     ],
@@ -248,79 +323,3 @@ def test_settings_that_contradict_each_other_are_refused_in_a_sentence(folder, k
     with pytest.raises(SettingError) as refusal:
         wrapped(folder, **keys)
     assert message in str(refusal.value)
-
-
-# ---------------------------------------------------------------------- answers made ahead
-
-
-def answers(root, dataset, text, *, user="u3", change=0):
-    """An artifact of one answer about the history before the last event of a user."""
-    tokens = dataset.field2id_token
-    user_id = dataset.field2token_id["user_id"][user]
-    places = torch.nonzero(dataset.events["user_id"] == user_id).squeeze(1)
-    count = len(places) - 1 + change
-    last = tokens["item_id"][dataset.events["item_id"][places[len(places) - 2]]]
-    about = f"{user}@{count}"
-    origin = Origin(
-        kind="sessions", templates=("session_intent@1",), settings={}, told="x", backend="fake", revision="1",
-        is_llm=True, fallback="", cuts={about: (count, str(last))},
-    )  # fmt: skip
-    given = (Given(about, text, "fake", "answered"),)
-    return publish(root, origin, given, Tally()), int(places[-1])
-
-
-@pytest.fixture
-def built(folder, tmp_path):
-    given = {"model": "LLM4SBR", "dataset": "carousel", "data_path": str(folder), "text_fields": ["title"]}
-    given |= {
-        "show_progress": False,
-        "artifact_path": str(tmp_path / "artifacts"),
-        "topk": [1, 3],
-        "valid_metric": "MRR@3",
-    }
-    config = configure("LLM4SBR", given)
-    config["checkpoint_dir"] = str(tmp_path)
-    parts, _, _ = build(config)
-    return config, parts[0]._dataset
-
-
-def test_an_answer_reaches_the_row_whose_history_it_has_read_and_no_other(built, tmp_path):
-    config, dataset = built
-    texts, place = answers(tmp_path / "a", dataset, "Horse number 5")
-    config["session_intents"] = {"long": str(texts.directory)}
-    manifests = attach_session_intents(config, dataset)
-    intents = dataset.session_intents["long"]
-    assert torch.nonzero(intents.row_N).squeeze(1).tolist() == [place] and intents.row_N[place] == 1
-    assert not intents.vector_AD[0].any() and intents.vector_AD[1].any() and "intents-long" in manifests
-    config["views"] = {"long": "global"}
-    world = config.model_class(config, dataset).eval()
-    items, length = torch.tensor([[3, 5, 7], [2, 4, 0]]), torch.tensor([3, 2])
-    layout = Layout.of(length, only_last=True)
-    _, known = world.texts(items, layout, torch.tensor([place, place - 1]))["long"]
-    assert known.tolist() == [True, False]
-    assert torch.isfinite(world.encode(items, layout, Beside(end_B=torch.tensor([place, place - 1])))).all()
-
-
-def test_answers_that_have_read_other_events_are_refused(built, tmp_path):
-    config, dataset = built
-    texts, _ = answers(tmp_path / "b", dataset, "Horse number 5", change=-1)
-    config["session_intents"] = {"long": str(texts.directory)}
-    with pytest.raises(
-        ArtifactError, match="has read other events than this data set has before 1 of its 1 places"
-    ):
-        attach_session_intents(config, dataset)
-
-
-def test_answers_about_others_than_sessions_are_refused(built, tmp_path):
-    config, dataset = built
-    texts, _ = answers(tmp_path / "c", dataset, "x")
-    manifest = json.loads((texts.directory / "manifest.json").read_text())
-    manifest["made_from"]["kind"] = "users"
-    from recbole_llm.llm.texts import FORMAT
-    from recbole_llm.text.manifest import content_key
-
-    manifest["key"] = content_key({"format": FORMAT, **manifest["made_from"]})
-    (texts.directory / "manifest.json").write_text(json.dumps(manifest))
-    config["session_intents"] = {"long": str(texts.directory)}
-    with pytest.raises(ArtifactError, match="speaks of users, expected sessions"):
-        attach_session_intents(config, dataset)

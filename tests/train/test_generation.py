@@ -170,6 +170,21 @@ def test_recorded_answers_are_used(shop, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"view": "long"}, "what this person wants over the whole session? Name"),
+        ({"view": "normal"}, "what this person wants? Name"),
+        ({"view": "gift", "qualifier": "to give away"}, "what this person wants to give away? Name"),
+    ],
+)
+def test_a_session_is_asked_about_in_the_words_of_the_view(shop, asked, more, words):
+    place = run("sessions", shop | LLM | {"parts": "['test']"} | more)
+    assert all(words in request.prompt for request in asked.asked)
+    settings = Texts.load(place).manifest["made_from"]["settings"]
+    assert {key: settings[key] for key in ("view", "qualifier") if key in settings} == more
+
+
+@pytest.mark.parametrize(
     ("kind", "more", "words"),
     [
         ("movies", {}, "generate takes items, users, sessions, blocks, found `movies`"),

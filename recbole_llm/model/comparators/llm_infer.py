@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from ...config import settings_from
-from ..intents import intents_of
+from ...errors import SettingError
+from ..intents import check_views, intents_of
 from .untrained import Untrained
 
 
@@ -32,6 +33,11 @@ class LLMInfer(Untrained):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset, settings_from(config, Settings))
+        check_views(self.settings)
+        if not self.settings.views:
+            raise SettingError(
+                "config key `views` has none, expected one at least whose answers LLMInfer ranks by"
+            )
         self.text_fingerprints = dict(dataset.text_fingerprints)
         self.intents = intents_of(self.settings, dataset)
         (names,) = dataset.text_vectors.values()
@@ -43,6 +49,10 @@ class LLMInfer(Untrained):
     def reads_intents(config):
         """Whether this configuration needs answers that were made ahead."""
         return bool(config["session_intents"])
+
+    def remarks(self):
+        """What a report says of the answers."""
+        return self.intents.remarks
 
     def items(self, item_N=None):
         """(I, D): names of length 1; (N, D) of the items that ``item_N`` names."""

@@ -10,6 +10,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
 from ...config import settings_from
+from ..backbones import inner_model
 from ..items import FieldViews, start_from_text
 
 
@@ -28,9 +29,7 @@ class LLMInit(SequentialRecommender):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        from .. import get_model  # which knows this model too
-
-        self.model = get_model(settings_from(config, Settings).backbone)(config, dataset)
+        self.model = inner_model(settings_from(config, Settings).backbone, config, dataset)
         views = [FieldViews.of(field, (), 1) for field in dataset.text_vectors.values()]
         weight = self.model.item_embedding.weight.data
         start_IH = start_from_text(views, weight.shape[1], std=float(weight[1:].std()))

@@ -1,0 +1,63 @@
+"""The switches of ``properties/ablation``: each can be built, and no two train the same model."""
+
+from itertools import combinations
+
+import pytest
+import torch
+import yaml
+from carousel import SHORT, TINY, house, write_carousel
+
+from recbole_llm.config import PROPERTIES
+from recbole_llm.experiment.ablation import entries_of
+from recbole_llm.train.build import build, configure, known_to
+
+MODELS = ("LLMSeqRec", "LLM4SBR")
+ALIKE = {("the answer itself", "one name")}  # of stand-ins, which are names
+
+
+def entries(model):
+    file = PROPERTIES / "ablation" / f"{model}.yaml"
+    found = entries_of(model, yaml.safe_load(file.read_text(encoding="utf-8")))
+    return [entry for of_kind in found.values() for entry in of_kind]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_carousel(tmp_path_factory.mktemp("ablation"))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_two_switches_set_the_same_and_none_sets_what_is_set_already(folder, model):
+    start = configure(model, {"model": model, "dataset": "carousel", "data_path": str(folder), **SHORT})
+    keys = {key for entry in entries(model) for key in entry.keys}
+    full = {key: start[key] for key in keys}
+    every = [full, *(full | dict(entry.keys) for entry in entries(model))]
+    names = ["the full model", *(entry.name for entry in entries(model))]
+    same = [(names[a], names[b]) for a, b in combinations(range(len(every)), 2) if every[a] == every[b]]
+    assert not same and len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("model", "entry"),
+    [pytest.param(model, entry, id=f"{model}-{entry.name}") for model in MODELS for entry in entries(model)],
+)
+def test_every_switch_can_be_built(folder, model, entry):
+    assert house(folder, model, **dict(entry.keys)).model
+
+
+def test_no_two_switches_of_llm4sbr_train_the_same_model(folder, tmp_path):
+    given = {"model": "LLM4SBR", "dataset": "carousel", "data_path": str(folder)}
+    given |= known_to("LLM4SBR", "carousel", TINY) | {"artifact_path": str(tmp_path)}
+    trained = {"the full model": {}} | {entry.name: dict(entry.keys) for entry in entries("LLM4SBR")}
+    scores = {}
+    for name, settings in trained.items():
+        (train, _, test), _, model = build(configure("LLM4SBR", given | settings))
+        optimiser = torch.optim.Adam(model.parameters(), 0.01)
+        for batch, _ in zip(train, range(3), strict=False):
+            loss = model.calculate_loss(batch)
+            optimiser.zero_grad()
+            (sum(loss) if isinstance(loss, tuple) else loss).backward()
+            optimiser.step()
+        scores[name] = model.eval().full_sort_predict(next(iter(test))[0]).detach()
+    same = [pair for pair in combinations(scores, 2) if torch.allclose(*map(scores.get, pair), atol=1e-6)]
+    assert set(same) <= ALIKE
