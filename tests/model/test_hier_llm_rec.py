@@ -270,23 +270,15 @@ def test_a_report_says_which_model_stood_in_for_the_one_that_was_asked_for(folde
 
 
 def test_a_stand_in_has_a_pooling_and_a_commit_of_its_own(folder, tiny, tmp_path):
-    keys = {"text_fallback": tiny("bert"), "text_pooling": "cls", "text_revision": "a" * 40}
-    keys |= {"trust_remote_code": True}
-    _, texts, _ = build(
-        configure(
-            "HierLLMRec",
-            known_to("HierLLMRec", "carousel", TINY)
-            | {
-                "model": "HierLLMRec",
-                "dataset": "carousel",
-                "data_path": str(folder),
-                "artifact_path": str(tmp_path),
-                "text_encoder": "nobody/has-this-model",
-                "text_max_tokens": 16,
-                **keys,
-            },
-        )
-    )
+    given = {
+        "model": "HierLLMRec",
+        "dataset": "carousel",
+        "data_path": str(folder),
+        "artifact_path": str(tmp_path),
+    }
+    given |= {"text_encoder": "nobody/has-this-model", "text_pooling": "cls", "text_revision": "a" * 40}
+    given |= {"text_fallback": tiny("bert"), "text_max_tokens": 16, "trust_remote_code": True}
+    _, texts, _ = build(configure("HierLLMRec", known_to("HierLLMRec", "carousel", TINY) | given))
     made_from = texts["item"]["made_from"]["encoder"]
     assert made_from["pooling"] == "mean" and made_from["revision"].startswith("sha256:")
 
