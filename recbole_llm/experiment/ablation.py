@@ -69,11 +69,13 @@ def entries_of(model, switches):
     plain = {key: value for keys in parts.values() for key, value in keys.items()}
     found = {
         "parts": [Entry(f"without {name}", model, keys) for name, keys in parts.items()],
-        "alone": [Entry("plain", model, plain)] if parts else [],
+        "alone": [],
     }
-    for name, keys in parts.items():
-        rest = {key: value for key, value in plain.items() if key not in keys}
-        found["alone"].append(Entry(f"{name} alone", model, rest))
+    if len(parts) > 1:  # of a single part they would be the model without it, and the full one
+        found["alone"].append(Entry("plain", model, plain))
+        for name, keys in parts.items():
+            rest = {key: value for key, value in plain.items() if key not in keys}
+            found["alone"].append(Entry(f"{name} alone", model, rest))
     for kind in KINDS[1:]:
         found[kind] = [Entry(name, model, keys) for name, keys in switches.get(kind, {}).items()]
     return found

@@ -7,11 +7,13 @@ import torch
 import yaml
 from carousel import SHORT, TINY, house, write_carousel
 
-from recbole_llm.config import PROPERTIES
+from recbole_llm.config import PROPERTIES, settings_from
 from recbole_llm.experiment.ablation import entries_of
+from recbole_llm.model import get_model, hier_llm_rec, rag_llm_rec
 from recbole_llm.train.build import build, configure, known_to
 
-MODELS = ("LLMSeqRec", "LLM4SBR")
+MODELS = ("LLMSeqRec", "HierLLMRec", "RAGLLMRec", "LLM4SBR")
+CHECKS = {"HierLLMRec": [hier_llm_rec.check], "RAGLLMRec": [hier_llm_rec.check, rag_llm_rec.check]}
 ALIKE = {("the answer itself", "one name")}  # of stand-ins, which are names
 
 
@@ -39,10 +41,24 @@ def test_no_two_switches_set_the_same_and_none_sets_what_is_set_already(folder, 
 
 @pytest.mark.parametrize(
     ("model", "entry"),
-    [pytest.param(model, entry, id=f"{model}-{entry.name}") for model in MODELS for entry in entries(model)],
+    [
+        pytest.param(model, entry, id=f"{model}-{entry.name}")
+        for model in ("LLMSeqRec", "LLM4SBR")
+        for entry in entries(model)
+    ],
 )
 def test_every_switch_can_be_built(folder, model, entry):
     assert house(folder, model, **dict(entry.keys)).model
+
+
+@pytest.mark.parametrize("model", CHECKS)  # some of whose switches load a language model
+def test_every_switch_is_allowed(folder, model):
+    for entry in entries(model):
+        config = configure(
+            model, {"model": model, "dataset": "carousel", "data_path": str(folder)} | dict(entry.keys)
+        )
+        for check in CHECKS[model]:
+            check(settings_from(config, get_model(model).settings_class), config["train_rows"] == "dense")
 
 
 def test_no_two_switches_of_llm4sbr_train_the_same_model(folder, tmp_path):
