@@ -6,12 +6,15 @@ test target may then stand in a training row of the same session: the numbers ar
 ``clean``: whole sessions. Where times are a clock's, the sessions that end last are the test part, those that end
 before them the validation part, and a target that is not later than all that was trained on before it is none. Where
 only the order of a user's events is known, sessions are drawn.
+
+``every``: the rows that ``clean`` trains on, and every event but the first of its validation and test sessions as a
+target. Where sessions are asked for their last event alone, a thousand of them tell little apart.
 """
 
 import numpy as np
 import pandas as pd
 
-PAPER, CLEAN = "paper", "clean"
+PAPER, CLEAN, EVERY = "paper", "clean", "every"
 NAMES = np.array(["train", "valid", "test"])
 NONE = "none"
 
@@ -46,6 +49,13 @@ def clean_parts(events, is_target, test_share, valid_share, seed=None):
     part = np.where(is_target, of_session[number], NONE)
     if seed is None:
         part[_too_early(events["timestamp"].to_numpy(), of_session[number])] = NONE
+    return part
+
+
+def every_parts(events, is_target, *shares):
+    """(N,) str: the part of each event as ``clean_parts`` has it, but with every event asked for after training."""
+    part = clean_parts(events, targets_of(events, "all"), *shares)
+    part[(part == "train") & ~is_target] = NONE
     return part
 
 

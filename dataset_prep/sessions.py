@@ -10,9 +10,9 @@ user 17, and where a whole history is one session (``--gap_minutes=none``) it ke
 The filters, in this order, each with its counts in ``prep.json``: users whose times are counts (1, 2, 3, ...: gaps
 between them say nothing; where sessions are cut), items with fewer than ``--k_item`` events, sessions of one event.
 
-The events stay as they are and each says in two further columns, ``paper`` and ``clean``, which part it is a target of:
-train, valid, test, or none, and then it is no more than read (``session_parts.py``). So one data set has three roads:
-``split_column: paper``, ``split_column: clean``, and without that key RecBole's leave-one-out. Ready-made rows
+The events stay as they are. Each says in the columns ``paper``, ``clean`` and ``every`` which part it is a target of:
+train, valid, test, or none, and then it is no more than read (``session_parts.py``). So one data set has four roads:
+``split_column: paper``, ``clean`` or ``every``, and without that key RecBole's leave-one-out. Ready-made rows
 (RecBole's ``benchmark_filename``) would hold every prefix in full, and neither ranks, nor seen items, nor leaks could
 be told of them.
 
@@ -30,7 +30,9 @@ from dataset_prep import prepare as prepare_source
 from dataset_prep.atomic import Record, chronological, own_state_of, write_atomic
 from dataset_prep.errors import PrepError
 from dataset_prep.gaps import TIME, are_counts, cut
-from dataset_prep.session_parts import CLEAN, PAPER, clean_parts, paper_parts, targets_of
+from dataset_prep.session_parts import CLEAN, EVERY, PAPER, clean_parts, every_parts, paper_parts, targets_of
+
+SPLITS = (PAPER, CLEAN, EVERY)  # columns of the events
 
 
 def prepare(
@@ -98,10 +100,12 @@ def prepare(
     events = _dropped(events, "user_id", 2, "sessions of one event", record)
     is_target = targets_of(events, targets)
     events[PAPER] = paper_parts(is_target, test_share, valid_share, seed)
-    events[CLEAN] = clean_parts(events, is_target, test_share, valid_share, None if has_clock else seed)
+    shares = test_share, valid_share, None if has_clock else seed
+    events[CLEAN] = clean_parts(events, is_target, *shares)
+    events[EVERY] = every_parts(events, is_target, *shares)
     _note(events, is_target, has_clock, record)
     items, types = _items(source, dataset, events)
-    write_atomic(directory, name, events, items, None, types | {PAPER: "token", CLEAN: "token"}, record)
+    write_atomic(directory, name, events, items, None, types | dict.fromkeys(SPLITS, "token"), record)
     record.finish(directory)
     return directory
 
@@ -180,7 +184,7 @@ def _note(events, is_target, has_clock, record):
             f"{sessions} session{'s' * (sessions > 1)} of {len(events):,} events left, expected 3 or more: training, "
             "validation and test need one each; lower --gap_minutes or --k_item"
         )
-    for column in (PAPER, CLEAN):
+    for column in SPLITS:
         counts = events[column].value_counts()
         lacking = [part for part in ("train", "valid", "test") if part not in counts]
         if lacking:
@@ -189,7 +193,7 @@ def _note(events, is_target, has_clock, record):
                 f"of the {column} split would be empty; raise --test_share and --valid_share"
             )
         shares = ", ".join(f"{part} {counts[part]:,}" for part in ("train", "valid", "test"))
-        record.note(f"{column}: {shares} of {is_target.sum():,} targets")
+        record.note(f"{column}: {shares} targets")
     record.note(
         f"{sessions:,} sessions of {len(events):,} events and {events['item_id'].nunique():,} items, "
         f"{len(events) / sessions:.2f} events a session"

@@ -90,6 +90,19 @@ def test_a_target_that_is_not_later_than_training_is_none():
     assert part.tolist() == ["none", "train", "train", "none", "valid", "none", "none", "test"]
 
 
+def test_every_event_of_a_later_session_may_be_a_target_though_training_asks_for_the_last(tmp_path):
+    table, prep = made(write(tmp_path, visits(n_users=4)), targets="last", test_share=0.25, valid_share=0.34)
+    trains = table["clean"] == "train"
+    assert (trains == (table["every"] == "train")).all() and trains.sum() == 8
+    first = ~table["user_id"].duplicated()
+    later = table["user_id"].isin(table["user_id"][table["clean"].isin(["valid", "test"])])
+    assert (table["every"][later & ~first] != "none").all() and (table["every"][first] == "none").all()
+    part_of = table[table["clean"] != "none"].set_index("user_id")["clean"]
+    asked = table[table["every"] != "none"]
+    assert (asked["every"] == asked["user_id"].map(part_of)).all()
+    assert f"every: train 8, valid {4 * 2}, test {4 * 2} targets" in prep["notes"]
+
+
 def test_the_paper_s_split_draws_targets_one_by_one_and_the_seed_says_which():
     is_target = np.arange(1000) % 5 > 0
     part = paper_parts(is_target, 0.1, 0.1, seed=1)
@@ -209,7 +222,7 @@ def test_amazon_beauty_has_the_paper_s_prefixes(tmp_path, shared_data):
         and table["user_id"].nunique() == 22_363
         and table["item_id"].nunique() == 12_101
     )
-    for column in ("paper", "clean"):
+    for column in ("paper", "clean", "every"):
         assert (table[column] != "none").sum() == 176_139
     assert (table["paper"] == "test").sum() == 17_614
     assert all(step["before"] == step["after"] for step in prep["steps"])
