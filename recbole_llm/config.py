@@ -60,6 +60,7 @@ class Config(RecBoleConfig):
     """
 
     taken_up = False  # whether the weights will come from a checkpoint of this very run
+    of_baselines = types.MappingProxyType({})  # what the data set's file says of models beside another one
 
     def __init__(self, model=None, dataset=None, config_file_list=None, config_dict=None):
         read_files(config_file_list or ())  # before RecBole, whose error is a traceback
@@ -105,9 +106,9 @@ class Config(RecBoleConfig):
         ours = read_yaml(PROPERTIES / "overall.yaml")
         ours |= read_yaml(PROPERTIES / "model" / f"{inner}.yaml") | own
         of_dataset = read_yaml(PROPERTIES / "dataset" / f"{dataset}.yaml")
-        of_model = of_dataset.pop("models", {}).get(
-            model, {}
-        )  # what was tuned for this model on this data set
+        self.of_baselines = of_dataset.pop("baselines", {})
+        # what was tuned for this model on this data set
+        of_model = of_dataset.pop("models", {}).get(model, {})
         self.internal_config_dict.update(ours | of_dataset | of_model)
 
     def _set_default_parameters(self):

@@ -89,15 +89,17 @@ def configure_baseline(config):
 
 
 def alike(model_name, config, given=None):
-    """The keys with which a model, of the keys ``given``, has data, size, rows, optimiser, stopping of ``config``'s."""
+    """The keys with which a model, of the keys ``given``, has data, size, rows, optimiser, stopping of ``config``'s.
+
+    What the data set's file says of such a baseline goes before the model's settings, not before the user's.
+    """
+    by_user, needed = config.external_config_dict, config.of_baselines.get(model_name, {})
+    config = config.final_config_dict | {key: needed[key] for key in needed.keys() - by_user.keys()}
+    config["data_path"] = by_user.get("data_path")  # RecBole's own has the data set's name behind it
     same = [*ALIKE.split(), *dataset_arguments, *evaluation_arguments]
-    shared = {key: config[key] for key in same if key in config}
-    shared |= {
-        "data_path": config.external_config_dict.get("data_path"),
-        "dataset": config["dataset"],
-        "train_neg_sample_args": "None",
-    }
-    if config["inner_multiplier"]:  # SASRec's names for the same sizes
+    shared = {key: config[key] for key in (*same, "dataset", "data_path") if key in config}
+    shared["train_neg_sample_args"] = "None"
+    if config.get("inner_multiplier"):  # SASRec's names for the same sizes
         shared |= {"inner_size": config["inner_multiplier"] * config["hidden_size"], "loss_type": "CE"}
         shared |= {"hidden_dropout_prob": config["dropout"], "attn_dropout_prob": config["attention_dropout"]}
     return known_to(model_name, config["dataset"], shared, given)

@@ -361,6 +361,17 @@ def test_a_baseline_has_the_data_of_the_model_beside_it(shop):
         assert theirs[key] == ours[key], key
 
 
+def test_a_data_set_says_what_a_baseline_needs_there_and_the_user_has_the_last_word(shop):
+    write_carousel(shop, name="ml-1m")
+    data = {"data_path": str(shop), "dataset": "ml-1m", "baseline": "SASRec"}
+    theirs = configure_baseline(configure("LLMSeqRec", data))
+    assert (theirs["learning_rate"], theirs["warmup_steps"]) == (4.7e-3, 500)
+    assert (theirs["hidden_dropout_prob"], theirs["hidden_size"]) == (0.1, 128)
+    theirs = configure_baseline(configure("LLMSeqRec", data | {"dropout": 0.4, "warmup_steps": 9}))
+    assert (theirs["learning_rate"], theirs["warmup_steps"]) == (4.7e-3, 9)
+    assert theirs["hidden_dropout_prob"] == 0.4
+
+
 @pytest.mark.parametrize("model", ["FM", "SASRecF", "LightGCN"])
 def test_recboles_models_find_their_features_in_ml_100k(model, tmp_path):
     config = configure(model, {"dataset": "ml-100k", "data_path": str(tmp_path), "model": model})
