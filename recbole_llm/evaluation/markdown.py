@@ -27,6 +27,11 @@ def percent(part, whole):
     return f"{min(share, 99.9) if part < whole else share:.1f} %"
 
 
+def whole_percent(share, sign=""):
+    """A share without decimals: 0.25 as ``25 %``, with its ``sign`` where that is ``+``."""
+    return f"{100 * share:{sign}.0f} %"
+
+
 def duration(seconds):
     """Seconds as hours and minutes, minutes and seconds, or seconds."""
     minutes, seconds = divmod(round(seconds), 60)

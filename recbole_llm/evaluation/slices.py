@@ -6,14 +6,14 @@ as its name and the frames of its ranks: one of a run, one per seed of a benchma
 
 import numpy as np
 
-from .markdown import pretty, table
+from .markdown import pretty, table, whole_percent
 from .outcomes import CONVENTIONS
 from .ranks import gain, metrics_from
 
 TRAIN_COUNTS = (0, 5, 10, 20, 50)  # the highest value of each bucket; what is higher has a bucket of its own
 HISTORY_LENGTHS = (5, 10, 20, 50)
 FEWEST = 30  # targets, below which a mean says nothing
-METRICS = {"ndcg@10": "NDCG@10", "recall@10": "Recall@10"}
+METRICS = ("ndcg@10", "recall@10")
 MASKED = f"{CONVENTIONS['masked']}, from the ranks; fewer than {FEWEST} targets are too few"
 
 
@@ -39,7 +39,7 @@ def history_slices(ranks):
     yield from buckets(ranks["history_length"], HISTORY_LENGTHS)
 
 
-def sliced(first, slices, models, column="rank_masked", metrics=("ndcg@10", "recall@10")):
+def sliced(first, slices, models, column="rank_masked", metrics=METRICS):
     """A table with a row per slice and a column per model and metric, the mean over a model's frames.
 
     Parameters
@@ -110,7 +110,7 @@ def by_shortened(outcomes):
             row += _means([outcome.shortened[length]["rank_masked"]], METRICS)
         rows.append(row)
     whole = [value for outcome in outcomes for value in _means([outcome.ranks["rank_masked"]], METRICS)]
-    head = [f"{outcome.name} {metric}" for outcome in outcomes for metric in METRICS.values()]
+    head = [f"{outcome.name} {pretty(metric)}" for outcome in outcomes for metric in METRICS]
     return (
         "## Histories cut short\n\nThe same model and targets, told no more than the last events of each history; "
         f"{MASKED}.\n\n{table(['events told', *head], [*rows, ['as trained', *whole]])}"
@@ -125,11 +125,11 @@ def by_disturbed(outcomes):
     rows = [["0 %", *_with_kept([outcome.ranks for outcome in outcomes], outcomes)]]
     for share in outcomes[0].disturbed:
         ranks = [outcome.disturbed[share] for outcome in outcomes]
-        rows.append([f"{share:.0%}".replace("%", " %"), *_with_kept(ranks, outcomes)])
-    head = [f"{outcome.name} {name}" for outcome in outcomes for name in (METRICS["ndcg@10"], "kept")]
+        rows.append([whole_percent(share), *_with_kept(ranks, outcomes)])
+    head = [f"{outcome.name} {name}" for outcome in outcomes for name in ("NDCG@10", "kept")]
     return (
         "## Random items in the histories\n\nThe same model and targets; so many random items for each event of a "
-        f'history stand among its events. "Kept": of the {METRICS["ndcg@10"]} without them; {MASKED}.\n\n'
+        f'history stand among its events. "Kept": of the NDCG@10 without them; {MASKED}.\n\n'
         f"{table(['random items', *head], rows)}"
     )
 
@@ -139,7 +139,7 @@ def _with_kept(ranks, outcomes):
     cells = []
     for frame, outcome in zip(ranks, outcomes, strict=True):
         now, whole = (metrics_from(each["rank_masked"], [10])["ndcg@10"] for each in (frame, outcome.ranks))
-        cells += [f"{now:.4f}", f"{now / whole:.0%}".replace("%", " %") if whole else ""]
+        cells += [f"{now:.4f}", whole_percent(now / whole) if whole else ""]
     return cells
 
 

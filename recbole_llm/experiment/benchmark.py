@@ -85,12 +85,12 @@ def plan_from(given):
         For an unknown model, an empty list, a number that is none.
     """
     given = dict(given)
-    names = words = _words(given.pop("models", MODELS), "models")
+    asked = _words(given.pop("models", MODELS), "models")
     datasets = _words(given.pop("datasets", "ml-100k"), "datasets")
     seeds = _numbers(given.pop("seeds", "2020,2021,2022"), "seeds")
     trials = given.pop("trials", "4")
-    if _yes(given.pop("strong", "True"), "strong") and STRONG not in names:
-        names = (*names, STRONG)
+    with_strong = _yes(given.pop("strong", "True"), "strong") and STRONG not in asked
+    names = (*asked, STRONG) if with_strong else asked
     metrics = _metrics(given, given.pop("compare", None))
     if "seed" in given:
         raise SettingError("seed is that of one training; a benchmark takes --seeds")
@@ -100,7 +100,7 @@ def plan_from(given):
         get_model(entry(one.over or one.name).model)
     ours = given.pop("ours", None)
     if ours is None and not any(one.over in names for one in entries):
-        ours = "LLMSeqRec" if "LLMSeqRec" in names else words[-1]
+        ours = "LLMSeqRec" if "LLMSeqRec" in names else asked[-1]
     if ours not in (None, *names):
         raise SettingError(f"ours is {ours}, expected one of the models, {', '.join(names)}")
     return Plan(entries, datasets, seeds, _trials_of(entries, trials), ours, metrics, given)
@@ -218,7 +218,7 @@ def taken_over(one, given):
 
 def _trained_as(one, beside):
     found = alike(one.model, beside, one.keys)
-    texts = () if one.like else ("text_",)  # what is wrapped may read none
+    texts = ("text_",) if one.over else ()  # what is wrapped may read none
     return {key: value for key, value in found.items() if value is not None and not key.startswith(texts)}
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..evaluation.beyond import beyond_table, words
 from ..evaluation.manifest import write_bytes, write_json
-from ..evaluation.markdown import duration, pretty, signed, table
+from ..evaluation.markdown import duration, pretty, signed, table, whole_percent
 from ..evaluation.outcomes import CONVENTIONS, capital
 from ..evaluation.slices import MASKED, item_slices, sliced
 from . import pictures
@@ -176,7 +176,7 @@ def against(found, metric, convention):
         [
             f"{row['model']} less {row['against']}",
             signed(row["mean"]),
-            f"{row['mean'] / row['theirs']:+.0%}".replace("%", " %") if row["theirs"] else "",
+            whole_percent(row["mean"] / row["theirs"], "+") if row["theirs"] else "",
             f"{signed(row['low'])} to {signed(row['high'])}",
             *(_chance(row[key]) for key in ("p", "holm", "false_discovery")),
             "" if pd.isna(row["effect"]) else f"{row['effect']:+.2f}",

@@ -62,9 +62,8 @@ class Watched(ProductScore, nn.Module):
         width, self.has_global = self._tried(size)
         self.to_items = nn.Linear(width, size) if width != size else nn.Identity()
         if self.has_global:
-            model.item_embedding.weight.data[0] = (
-                0  # some start it as they do items, and read it in their own vector
-            )
+            # some start it as they do items, and read it in their own vector
+            model.item_embedding.weight.data[0] = 0
         else:
             self.of_last, self.of_event = nn.Linear(size, size), nn.Linear(size, size)
             self.weigh = nn.Linear(size, 1, bias=False)
@@ -75,9 +74,8 @@ class Watched(ProductScore, nn.Module):
         weight, device = self.model.item_embedding.weight, self.model.device
         length_B = torch.tensor([1, self.model.max_seq_length], device=weight.device)
         example_BL = length_B.new_ones(2, self.model.max_seq_length)
-        self.model.device = (
-            weight.device
-        )  # where some put their indices; the weights come to ``device`` later
+        # where some put their indices; the weights come to ``device`` later
+        self.model.device = weight.device
         try:
             hidden_BLH, own = self.hidden(example_BL, length_B)
         finally:

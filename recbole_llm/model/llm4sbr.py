@@ -56,10 +56,9 @@ class LLM4SBR(SessionRecommender):
         self.backbone = backbone(inner_model(s.backbone, config, dataset))
         size = self.backbone.items().shape[1]
         self.intents = None
+        self.anchors = ("fused",) if "fused" in s.views.values() else ("global", "local")
         if s.views:
             self.intents = intents_of(s, dataset, s.intent_control, config["seed"])
-        self.anchors = ("fused",) if "fused" in s.views.values() else ("global", "local")
-        if self.intents is not None:
             self.text_fingerprints = dict(dataset.text_fingerprints)
             text_size = next(iter(dataset.text_vectors.values())).vectors.shape[1]
             self.project = nn.Linear(text_size, size)  # eq. (7), one for all views
