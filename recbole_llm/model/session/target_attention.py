@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from ..losses import PADDING_LOGIT
+from .graph import sums
 
 CELLS = 2**20  # numbers (nodes times items) held at a time, and some copies of them
 
@@ -21,11 +22,11 @@ CELLS = 2**20  # numbers (nodes times items) held at a time, and some copies of 
 def scores(session_BH, node_NH, seen_NH, item_IH, graph):
     """(B, I): the score of every item after each session; ``seen_NH`` is W h of each node."""
     item_HI, found = item_IH.t(), []
-    for sessions, nodes, session_C in _pieces(graph, len(item_IH)):
+    for sessions, nodes, session_C, count in _pieces(graph, len(item_IH)):
         bearing_CI, said_CI = seen_NH[nodes] @ item_HI, node_NH[nodes] @ item_HI
-        mass_CI = bearing_CI - _top(bearing_CI.detach(), session_C).index_select(0, session_C)
+        mass_CI = bearing_CI - _top(bearing_CI.detach(), session_C, count).index_select(0, session_C)
         mass_CI = mass_CI.exp() * graph.count_N[nodes, None]
-        mass_PI, said_PI = (_sum(each_CI, session_C) for each_CI in (mass_CI, mass_CI * said_CI))
+        mass_PI, said_PI = (sums(each_CI, session_C, count) for each_CI in (mass_CI, mass_CI * said_CI))
         found.append(session_BH[sessions] @ item_HI + said_PI / mass_PI)
     return torch.cat(found)
 
@@ -49,14 +50,14 @@ class _Loss(torch.autograd.Function):
         low_HI = low_IH.t().contiguous()
         grads = [torch.empty_like(each) for each in (session_BH, node_NH, seen_NH)]
         grad_IH, total = torch.zeros_like(item_IH), 0.0
-        for sessions, nodes, session_C in _pieces(graph, len(item_IH)):
+        for sessions, nodes, session_C, count in _pieces(graph, len(item_IH)):
             row_RH = torch.cat([session_BH[sessions], node_NH[nodes], seen_NH[nodes]]).to(dtype)
-            sizes = [len(row_RH) - 2 * len(session_C), len(session_C), len(session_C)]
+            sizes = [count, len(session_C), len(session_C)]
             own_PI, said_CI, bearing_CI = (row_RH @ low_HI).to(item_IH.dtype).split(sizes)
-            mass_CI = bearing_CI.sub_(_top(bearing_CI, session_C).index_select(0, session_C)).exp_()
+            mass_CI = bearing_CI.sub_(_top(bearing_CI, session_C, count).index_select(0, session_C)).exp_()
             mass_CI *= graph.count_N[nodes, None]
-            share_CI = mass_CI.div_(_sum(mass_CI, session_C).index_select(0, session_C))
-            mean_PI = _sum(share_CI * said_CI, session_C)
+            share_CI = mass_CI.div_(sums(mass_CI, session_C, count).index_select(0, session_C))
+            mean_PI = sums(share_CI * said_CI, session_C, count)
             score_PI = own_PI.add_(mean_PI)
             score_PI[:, 0] = PADDING_LOGIT
             target_P = target_B[sessions]
@@ -80,18 +81,12 @@ class _Loss(torch.autograd.Function):
 
 
 def _pieces(graph, n_items):
-    """Of some sessions at a time: which they are, their nodes, and the place of each node's session among them."""
+    """Some sessions at a time: which, their nodes, the place of each node's session among them, their number."""
     for sessions, nodes, _ in graph.pieces(max(CELLS // n_items, 1)):
-        yield sessions, nodes, graph.session_N[nodes] - sessions.start
+        yield sessions, nodes, graph.session_N[nodes] - sessions.start, sessions.stop - sessions.start
 
 
-def _top(vector_CI, session_C):
+def _top(vector_CI, session_C, count):
     """(P, I): the highest of each session's nodes."""
-    top_PI = vector_CI.new_full((int(session_C[-1]) + 1, vector_CI.shape[1]), -torch.inf)
+    top_PI = vector_CI.new_full((count, vector_CI.shape[1]), -torch.inf)
     return top_PI.scatter_reduce_(0, session_C[:, None].expand_as(vector_CI), vector_CI, "amax")
-
-
-def _sum(vector_CI, session_C):
-    """(P, I): the sum over each session's nodes."""
-    sum_PI = vector_CI.new_zeros(int(session_C[-1]) + 1, vector_CI.shape[1])
-    return sum_PI.index_add(0, session_C, vector_CI)
