@@ -86,7 +86,7 @@ class FusedItems(nn.Module):
         id_IH, text_IH, gate_IH, _, item_N = parts or self.parts()
         match self.settings.fusion:
             case "gate":
-                return self.norm(gate_IH * id_IH + (1 - gate_IH) * text_IH)
+                return gate_IH * id_IH + (1 - gate_IH) * text_IH
             case "sum":
                 return id_IH + text_IH
             case "concat":
@@ -110,7 +110,11 @@ class FusedItems(nn.Module):
         gate_TH = rows_of(self.gate.trust_I1, item_N)[item_T] * torch.sigmoid(logit_TH)
         if kept_I1 is not None:
             gate_TH = gate_TH * kept_I1[item_T]
-        return self.norm(gate_TH * F.embedding(item_T, id_IH) + (1 - gate_TH) * text_TH)
+        return gate_TH * F.embedding(item_T, id_IH) + (1 - gate_TH) * text_TH
+
+    def normalised(self, item_NH):
+        """(N, H): fused vectors as histories read and cosines compare them; those of a gate have any length."""
+        return item_NH if self.gate is None else self.norm(item_NH)
 
     def extend(self, aligned):
         """Append N items that have texts alone: one ``AlignedVectors`` per field, in the order of the fields.

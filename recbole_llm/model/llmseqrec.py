@@ -134,8 +134,10 @@ class LLMSeqRec(VectorRecommender):
         return self.neighbours is not None
 
     def scored(self, item_IH, item_N=None):
-        """The items as the score multiplies them: of length 1 for the cosine."""
-        return F.normalize(item_IH, dim=-1) if self.settings.score == "cosine" else item_IH
+        """The items as the score multiplies them: of length 1 for the cosine; for dot a popular one may be longer."""
+        if self.settings.score == "dot":
+            return item_IH
+        return F.normalize(self.table.normalised(item_IH), dim=-1)
 
     @torch.no_grad()
     def id_shares(self):
@@ -174,6 +176,7 @@ class LLMSeqRec(VectorRecommender):
 
     def read(self, input_TH, layout, elapsed_BL, next_elapsed_BL=None):
         """(T, H): the same from the vectors of the events' items, however they were made."""
+        input_TH = self.table.normalised(input_TH)
         if self.gap is not None:
             input_TH = input_TH + self._gap_vectors(layout, elapsed_BL)
         if self.streams is not None:
@@ -188,10 +191,9 @@ class LLMSeqRec(VectorRecommender):
             if layout.asked_T is not None:
                 wait_T = wait_T[layout.asked_T]
             user_TH = user_TH + self.query_gap(time_bucket(wait_T, self.settings.time_unit))
-        user_TH = self.scored(user_TH)
-        if self.log_temperature is not None:
-            user_TH = user_TH / losses.temperature_of(self.log_temperature)
-        return user_TH
+        if self.settings.score == "dot":
+            return user_TH
+        return F.normalize(user_TH, dim=-1) / losses.temperature_of(self.log_temperature)
 
     def _gap_vectors(self, layout, elapsed_BL):
         """(T, H): an embedding of the time since the event before; bucket 0 for the first."""

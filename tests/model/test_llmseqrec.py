@@ -96,6 +96,30 @@ def test_the_plain_variant_is_recboles_sasrec(folder):
         assert difference.abs().max() < 1e-5
 
 
+def test_in_a_dot_product_the_length_of_an_item_counts_but_not_in_what_is_read(folder):
+    model, batch = scored_by_dot(folder)
+    history = batch["item_id_list"], batch["item_length"]
+    item = int(history[0][0, 0])
+    user, score = model(*history), model.full_sort_predict(batch)
+    longer = model.current_items().clone()
+    longer[item] *= 3
+    model.eval()._kept["items"] = longer
+    assert torch.allclose(model(*history), user, atol=1e-3), "the item stands in the first history"
+    others = torch.arange(N_ITEMS + 1) != item
+    after = model.full_sort_predict(batch)
+    assert torch.allclose(after[:, item], 3 * score[:, item], atol=1e-2)
+    assert torch.allclose(after[:, others], score[:, others], atol=1e-2)
+
+
+def scored_by_dot(folder):
+    """A model whose items are of some length, as learned ones are, and a batch of its test part."""
+    world = house(folder, score="dot")
+    with torch.no_grad():
+        for weight in (world.model.table.own.weight, world.model.table.text.adaptors[0].weight):
+            weight.normal_()
+    return world.model.eval(), next(iter(world.test))[0]
+
+
 def unseen(world):
     """Make one item unseen: as if the training part had never held it."""
     gate = world.model.table.gate
