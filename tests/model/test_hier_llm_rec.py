@@ -244,6 +244,7 @@ def test_every_film_of_ml_1m_has_its_own_title_whatever_gaps_its_ids_have(shared
 def test_an_encoder_that_is_not_at_hand_gives_way_to_the_fallback(folder, tmp_path, caplog):
     given = {"model": "HierLLMRec", "dataset": "carousel", "data_path": str(folder), "show_progress": False}
     given |= {
+        "topk": [10],
         "artifact_path": str(tmp_path),
         "text_fields": ["title"],
         "text_encoder": "nobody/has-this-model",
@@ -302,6 +303,7 @@ def test_texts_that_the_encoder_has_no_words_for_are_warned_of(folder, tmp_path,
     encoder = write_tiny_llm(tmp_path / "llm", "bert")  # knows nothing of horses
     given = {"model": "HierLLMRec", "dataset": "carousel", "data_path": str(folder), "show_progress": False}
     given |= {
+        "topk": [10],
         "artifact_path": str(tmp_path),
         "text_fields": ["title"],
         "text_encoder": str(encoder),
