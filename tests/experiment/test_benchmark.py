@@ -16,7 +16,7 @@ from shop import write
 
 from recbole_llm import cli
 from recbole_llm.errors import SettingError
-from recbole_llm.experiment import ablation, benchmark, page, study
+from recbole_llm.experiment import ablation, benchmark, page, results, study
 from recbole_llm.experiment.plan import plan_from
 from recbole_llm.experiment.space import Entry
 
@@ -89,6 +89,8 @@ def test_the_page_and_its_tables_say_the_same(finished):
     ]
     assert (against["model"], against["against"]) == ("LLMSeqRec", "Pop") and "| LLMSeqRec less Pop |" in text
     assert against["users"] == 40 and against["holm"] == against["p"]
+    assert "| Wilcoxon | d |" in text and page._chance(against["wilcoxon_p"]) in text
+    assert "Not searched, for they have no search space or all of it was given: Pop. " in text
     assert "Seeds 1, 2: " in text and "Trials on the validation part: LLMSeqRec 2. " in text
 
 
@@ -114,6 +116,62 @@ def test_a_training_that_fails_stops_nothing_and_is_named(shop, tmp_path, in_thi
     monkeypatch.setattr(study, "work", failing)
     text = benchmark.run(plan_on(shop, trials="1"), tmp_path, workers=1).with_suffix(".md").read_text()
     assert "Pop, seed-1: OSError: the disk is full" in text and "| Pop | failed |" in text
+    assert "- LLMSeqRec and Pop: no seed was tested with both" in text
+
+
+def finding(name, ranks):
+    """A finding of so many ranks by seed."""
+    empty = dict.fromkeys(results.Finding.__dataclass_fields__)
+    return results.Finding(**empty | {"name": name, "seeds": tuple(ranks), "ranks": list(ranks.values())})
+
+
+def ranks_of(items, ranks):
+    users = [f"u{number}" for number in range(len(items))]
+    return pd.DataFrame({"user": users, "item": items, "rank": ranks, "rank_masked": ranks})
+
+
+def test_what_was_tested_on_other_targets_is_left_out_and_said():
+    ours = finding("A", {1: ranks_of(["i", "j", "k"], [1, 2, 3])})
+    other = finding("B", {1: ranks_of(["i", "k", "k"], [1, 2, 3])})
+    fewer = finding("C", {1: ranks_of(["i", "j"], [1, 2])})
+    untested, pairs = finding("D", {}), (("A", "B"), ("A", "C"), ("A", "D"))
+    assert not len(results.differences([ours, other, fewer, untested], pairs, "ndcg@10"))
+    text = page.not_compared([ours, other, fewer, untested], pairs)
+    assert (
+        "- A and B: they were tested on other targets: of 3 and 3, 2 are the same; of 3 and 3 users, 3"
+        in text
+    )
+    assert (
+        "- A and C: they were tested on other targets: of 3 and 2, 2 are the same; of 3 and 2 users, 2"
+        in text
+    )
+    assert "- A and D: no seed was tested with both" in text
+
+
+def test_two_models_are_compared_on_the_seeds_that_both_have():
+    items = ["i", "j", "k"]
+    ours = finding("A", {1: ranks_of(items, [1, 1, 2]), 2: ranks_of(items, [99, 99, 99])})
+    other = finding("B", {1: ranks_of(items, [1, 2, 3])})
+    (row,) = results.differences([ours, other], (("A", "B"),), "recall@1").to_dict("records")
+    assert row["mean"] == pytest.approx(1 / 3) and not results.left_out([ours, other], (("A", "B"),))
+
+
+def test_two_entries_that_rank_alike_have_a_page(finished, shop):
+    for seed in (1, 2):
+        names = ("LLMSeqRec", "Pop")
+        ours, theirs = (finished / f"carousel/{name}/seed-{seed}/ranks.parquet" for name in names)
+        theirs.write_bytes(ours.read_bytes())
+    text = benchmark.run(plan_on(shop), finished, workers=1).with_suffix(".md").read_text()
+    assert "Every user has the same NDCG@10 with both: LLMSeqRec and Pop." in text
+    tests = json.loads((finished / "benchmark.json").read_text())["differences"]
+    assert [row["effect"] for row in tests] == [None, None]
+
+
+def test_a_training_whose_process_was_killed_is_named(finished, shop, monkeypatch):
+    (finished / "carousel/Pop/seed-2/manifest.json").unlink()
+    monkeypatch.setattr(study, "run_in_process", lambda folder, threads: "the process ended with status -9")
+    text = benchmark.run(plan_on(shop), finished, workers=1).with_suffix(".md").read_text()
+    assert "- Pop, seed-2: its process ended without a word; see " in text and "log.txt" in text
 
 
 def page_of(folder, rows, **keys):
