@@ -7,7 +7,8 @@ defaults; the others are drawn from ``properties/sweep/<name>.yaml``. ``--trials
 each model its own number. The test part is read by the tuned models alone.
 
 ``--models=SRGNN,LLM4SBR-SRGNN``: a wrapper is named with what it wraps, and compared with that. The page shows the
-``metrics`` that are asked for; differences are of ``--compare=ndcg@10``.
+``metrics`` that are asked for; differences are of ``--compare=ndcg@10``. Other keys, and those of ``--config_files``,
+go to every training, and no search varies them.
 """
 
 import json

@@ -118,7 +118,7 @@ def protocol(plan):
         return f"{search}Seed {plan.seeds[0]} alone: nothing is said of seeds. {PROTOCOL}"
     return (
         f'{search}Seeds {", ".join(map(str, plan.seeds))}: "±" is the standard deviation over them, and differences '
-        f"are between means over them. {PROTOCOL}"
+        f"are between means over those that both models have. {PROTOCOL}"
     )
 
 

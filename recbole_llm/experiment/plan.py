@@ -98,8 +98,9 @@ def plan_from(given):
     names = (*asked, STRONG) if with_strong else asked
     compared, ours = given.pop("compare", None), given.pop("ours", None)
     shared = read_files(given.pop("config_files", "").split()) | given
-    for key in shared.keys() & INSTEAD.keys():
-        raise SettingError(f"{key} is that of one training; {INSTEAD[key]}")
+    for key, instead in INSTEAD.items():
+        if key in shared:
+            raise SettingError(f"{key} is that of one training; {instead}")
     metrics = _metrics(shared, compared)
     entries = tuple(_without(shared, entry(name)) for name in names)
     for one in entries:
