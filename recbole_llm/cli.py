@@ -159,7 +159,8 @@ def benchmark(arguments=None):
     Also ``--out=<folder>``, ``--workers=2`` trainings at a time or ``--ray_address``; other keys go to every training.
     """
     with _one_sentence():
-        from .experiment.benchmark import plan_from, run
+        from .experiment.benchmark import run
+        from .experiment.plan import plan_from
 
         _study(plan_from, run, arguments, "benchmark")
 

@@ -2,8 +2,9 @@
 
     recbole-llm ablate --model=LLMSeqRec --datasets=ml-100k --seeds=2020,2021,2022 [--switches=text,controls]
 
-``properties/ablation/<Model>.yaml`` has the switches. All are trained with the full model's settings; the page is a
-benchmark's, with the full model's difference from each.
+``properties/ablation/<Model>.yaml`` has the switches. All are trained with the full model's settings, those of the
+command line among them, but for the keys that a switch sets; the page is a benchmark's, with the full model's
+difference from each.
 """
 
 from dataclasses import replace
@@ -13,14 +14,15 @@ import yaml
 from ..config import PROPERTIES
 from ..errors import SettingError
 from ..train.build import configure
-from . import benchmark
+from . import plan as plans
 from .space import Entry
 
+OF_BENCHMARK = ("models", "trials", "strong", "ours")
 KINDS = ("parts", "variants", "controls")
 
 
 def plan_from(given):
-    """The ``benchmark.Plan`` that a command line asks for.
+    """The ``plan.Plan`` that a command line asks for.
 
     ``switches`` names some of the model's, or kinds of them (parts, alone, variants, controls, fields); without it all
     are taken.
@@ -28,9 +30,12 @@ def plan_from(given):
     Raises
     ------
     SettingError
-        If the model has no switches, or none of that name.
+        If the model has no switches, or none of that name, or a key is a benchmark's alone.
     """
     given = dict(given)
+    for key in OF_BENCHMARK:
+        if key in given:
+            raise SettingError(f"{key} is a benchmark's; an ablation takes one --model, and searches nothing")
     model = given.pop("model", "LLMSeqRec")
     file = PROPERTIES / "ablation" / f"{model}.yaml"
     if not file.is_file():
@@ -38,9 +43,11 @@ def plan_from(given):
         raise SettingError(f"{model} has no switches in properties/ablation; those of {known} are known")
     wanted = given.pop("switches", None)
     switches = yaml.safe_load(file.read_text(encoding="utf-8"))
-    plan = benchmark.plan_from(given | {"models": model, "trials": "1", "strong": "False"})
+    plan = plans.plan_from(given | {"models": model, "trials": "1", "strong": "False"})
     entries = entries_of(model, switches) | {"fields": _of_fields(model, plan)}
-    return replace(plan, entries=(Entry(model, model), *_chosen(entries, wanted)))
+    chosen = (Entry(model, model), *_chosen(entries, wanted))
+    trials = {one.name: 1 for one in chosen}
+    return replace(plan, entries=chosen, trials=trials, switches=True)
 
 
 def _of_fields(model, plan):

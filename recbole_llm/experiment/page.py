@@ -15,14 +15,15 @@ from ..evaluation.outcomes import CONVENTIONS, capital
 from ..evaluation.slices import MASKED, item_slices, sliced
 from . import pictures
 from .html import as_html
-from .results import differences, spread
+from .results import differences, left_out, spread
 
 PROTOCOL = (
     "Every item is ranked, none is sampled. Where the history is masked, what a user had before the target is left out "
     "of the ranking; where it is not, it competes with the target. Half of the items that tie with the target come "
     "before it. The differences are paired user by user: a 95 % bootstrap interval, the p of a sign-flip permutation "
-    "test, and that p corrected for all differences of the table (Holm; false discovery rate); d is the mean "
-    "difference in standard deviations over users. Of a user with several targets the mean is taken."
+    "test, that p corrected for all differences of the table (Holm; false discovery rate), and the p of Wilcoxon's "
+    "signed-rank test; d is the mean difference in standard deviations over users. Of a user with several targets the "
+    "mean is taken."
 )
 WIDE = 2  # metrics whose two conventions stand in one table
 
@@ -31,7 +32,7 @@ def write(home, findings, plan):
     """Write ``benchmark.html``, ``.md``, ``.csv`` and ``.json`` into ``home``; returns the path of the first."""
     rows = numbers(findings)
     apart = {
-        (dataset, kind): differences(of_dataset(findings, dataset), plan.pairs, kind)
+        (dataset, kind): differences(of_dataset(findings, dataset), plan.pairs, plan.compared, kind)
         for dataset in plan.datasets
         for kind in CONVENTIONS
     }
@@ -42,6 +43,7 @@ def write(home, findings, plan):
         parts += [f"## {dataset}", results(here, plan.metrics), said_of(here), faults(here)]
         for kind, convention in CONVENTIONS.items():
             parts.append(against(apart[dataset, kind], plan.compared, convention))
+        parts.append(not_compared(here, plan.pairs))
         if any(found.seeds for found in here):
             drawn |= {
                 f"{dataset}-bars.png": pictures.bars(here, ours, plan.compared),
@@ -65,7 +67,7 @@ def write(home, findings, plan):
     tests = [
         {"dataset": dataset, "history": kind} | row
         for (dataset, kind), found in apart.items()
-        for row in found.to_dict("records")
+        for row in found.astype(object).where(found.notna(), None).to_dict("records")  # an effect may be None
     ]
     write_json(home / "benchmark.json", {"results": rows.to_dict("records"), "differences": tests})
     write_bytes(home / "benchmark.md", text.encode())
@@ -101,9 +103,14 @@ def numbers(findings):
 def protocol(plan):
     """How the numbers were made."""
     trials = {one.name: plan.trials[one.name] for one in plan.entries if one.space}
+    others = ", ".join(one.name for one in plan.entries if not one.space)
+    others = (
+        f"Not searched, for they have no search space or all of it was given: {others}. " if others else ""
+    )
     search = (
         f"Trials on the validation part: {', '.join(f'{name} {count}' for name, count in trials.items())}. The first "
         "is the model's defaults on the data set; the best was trained with every seed and read the test part. "
+        f"{others}"
         if max(trials.values(), default=1) > 1
         else "No model was tuned. "
     )
@@ -111,7 +118,7 @@ def protocol(plan):
         return f"{search}Seed {plan.seeds[0]} alone: nothing is said of seeds. {PROTOCOL}"
     return (
         f'{search}Seeds {", ".join(map(str, plan.seeds))}: "±" is the standard deviation over them, and differences '
-        f"are between means over them. {PROTOCOL}"
+        f"are between means over those that both models have. {PROTOCOL}"
     )
 
 
@@ -165,7 +172,14 @@ def said_of(findings):
 def faults(findings):
     """What went wrong, one line a training."""
     lines = [f"- {found.name}, {fault}" for found in findings for fault in found.faults]
-    return "**What failed**\n\n" + "\n".join(lines) if lines else ""
+    head = "**What failed**; means and deviations are over the seeds that are left"
+    return f"{head}\n\n" + "\n".join(lines) if lines else ""
+
+
+def not_compared(findings, pairs):
+    """The pairs that have no difference, one line each."""
+    lines = [f"- {ours} and {other}: {why}" for ours, other, why in left_out(findings, pairs)]
+    return "**What is not compared**\n\n" + "\n".join(lines) if lines else ""
 
 
 def against(found, metric, convention):
@@ -178,14 +192,21 @@ def against(found, metric, convention):
             signed(row["mean"]),
             whole_percent(row["mean"] / row["theirs"], "+") if row["theirs"] else "",
             f"{signed(row['low'])} to {signed(row['high'])}",
-            *(_chance(row[key]) for key in ("p", "holm", "false_discovery")),
+            *(_chance(row[key]) for key in ("p", "holm", "false_discovery", "wilcoxon_p")),
             "" if pd.isna(row["effect"]) else f"{row['effect']:+.2f}",
         ]
         for row in found.to_dict("records")
     ]
-    head = ["", pretty(metric), "of it", "95 % interval", "p", "Holm", "false discovery", "d"]
+    head = ["", pretty(metric), "of it", "95 % interval", "p", "Holm", "false discovery", "Wilcoxon", "d"]
     users = found["users"].iloc[0]
-    return f"**{capital(convention)}: differences, {users:,} users**\n\n{table(head, rows)}"
+    return f"**{capital(convention)}: differences, {users:,} users**\n\n{table(head, rows)}{_alike(found, metric)}"
+
+
+def _alike(found, metric):
+    """The pairs whose users do not differ, in a paragraph of its own."""
+    same = found[found["effect"].isna() & (found["mean"] == 0)]
+    pairs = ", ".join(f"{row['model']} and {row['against']}" for row in same.to_dict("records"))
+    return f"\n\nEvery user has the same {pretty(metric)} with both: {pairs}." if pairs else ""
 
 
 def _chance(p):

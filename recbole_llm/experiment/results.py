@@ -1,12 +1,15 @@
 """What the trainings of a study found, put together: means over seeds, and differences user by user.
 
 A difference is taken between the means over the seeds of each user's metric, so that it speaks of the users and of the
-seeds at hand; the standard deviation beside a mean speaks of the seeds. Corrections for many comparisons are over all
-differences of a data set.
+seeds at hand; the standard deviation beside a mean speaks of the seeds. Two models are compared on the seeds that both
+have, where both were tested on the same targets. Corrections for many comparisons are over all differences of one data
+set under one convention.
 """
 
 import json
+from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ import pandas as pd
 
 from ..evaluation.ranks import gain
 from ..evaluation.significance import benjamini_hochberg, holm, metric_of_users, paired_difference
-from .study import ASKED, ERROR, TESTED
+from .study import ASKED, ERROR, LOG, TESTED, VALIDATED
 
 COLUMNS = {"masked": "rank_masked", "unmasked": "rank"}
 
@@ -62,6 +65,15 @@ class Finding:
     settings: dict
     faults: tuple
 
+    @cached_property
+    def targets(self):
+        """Seed -> (P, 2) tokens of user and item of each target, in the order of the tokens."""
+        order = ["user", "item"]
+        return {
+            seed: frame[order].astype(str).sort_values(order).to_numpy()
+            for seed, frame in zip(self.seeds, self.ranks, strict=True)
+        }
+
 
 def collect(home, plan):
     """The ``Finding`` of every entry of a plan on every data set, whether or not there is one to speak of."""
@@ -73,11 +85,6 @@ def collect(home, plan):
 def _finding(home, dataset, name, plan):
     folders = {seed: home / dataset / name / f"seed-{seed}" for seed in plan.seeds}
     done = {seed: folder for seed, folder in folders.items() if (folder / TESTED).is_file()}
-    faults = tuple(
-        f"{folder.name}: {(folder / ERROR).read_text(encoding='utf-8').splitlines()[0]}"
-        for folder in sorted((home / dataset / name).glob("*"))
-        if (folder / ERROR).is_file()
-    )
     outcomes = [_json(folder / "metrics.json")["outcomes"][0] for folder in done.values()]
     ranks = [pd.read_parquet(folder / "ranks.parquet") for folder in done.values()]
     given = [_json(folder / ASKED)["given"] for folder in done.values()]
@@ -103,8 +110,34 @@ def _finding(home, dataset, name, plan):
         memory_gib=max((outcome["peak_memory_gib"] for outcome in outcomes), default=0.0),
         parameters=max((outcome["parameters"] for outcome in outcomes), default=0),
         settings={key: value for key, value in given[0].items() if key != "seed"} if given else {},
-        faults=faults,
+        faults=(*_faults_of_trials(home / dataset / name, plan.trials[name]), *_faults_of_seeds(folders)),
     )
+
+
+def _faults_of_trials(home, count):
+    """What went wrong in each trial that was begun and is not finished; a line each."""
+    folders = [home / f"trial-{number}" for number in range(count)]
+    return [
+        f"{folder.name}: {_fault(folder)}"
+        for folder in folders
+        if (folder / ASKED).is_file() and not (folder / VALIDATED).is_file()
+    ]
+
+
+def _faults_of_seeds(folders):
+    """What went wrong in each training with a seed that is not finished; a line each."""
+    return [
+        f"{folder.name}: {_fault(folder) if (folder / ASKED).is_file() else 'not begun, for every trial failed'}"
+        for folder in folders.values()
+        if not (folder / TESTED).is_file()
+    ]
+
+
+def _fault(folder):
+    """The error that a process left; one that a signal ended leaves none."""
+    place = folder / ERROR
+    said = place.read_text(encoding="utf-8") if place.is_file() else ""
+    return said.splitlines()[0] if said else f"its process ended without a word; see {folder / LOG}"
 
 
 def _json(path):
@@ -118,20 +151,55 @@ def _mean_of_seeds(ranks, metric, column):
     return pd.concat([metric_of_users(frame, metric, column) for frame in ranks], axis=1).mean(axis=1)
 
 
-def differences(findings, pairs, kind="masked"):
+def differences(findings, pairs, metric, kind="masked"):
     """A row for each pair of entries of one data set: the first minus the second, with intervals, tests, corrections.
 
-    Pairs that were not tested on the same users, or not at all, are left out; one user says nothing.
+    The pairs of ``left_out`` have none.
     """
-    users, rows = {found.name: found.users[kind] for found in findings}, []
-    for ours, other in pairs:
-        if len(users[ours]) > 1 and users[ours].index.equals(users[other].index):
-            found = paired_difference(users[ours].to_numpy(), users[other].to_numpy())
-            rows.append({"model": ours, "against": other, **vars(found)})
+    of, rows = {found.name: found for found in findings}, []
+    for names in pairs:
+        ours, other = map(of.get, names)
+        if obstacle(ours, other) is None:
+            shared = _seeds_of_both(ours, other)
+            values = [_of_seeds(found, shared, metric, COLUMNS[kind]).to_numpy() for found in (ours, other)]
+            rows.append({"model": ours.name, "against": other.name, **vars(paired_difference(*values))})
     table = pd.DataFrame(rows)
     if len(table):
         table["holm"], table["false_discovery"] = holm(table["p"]), benjamini_hochberg(table["p"])
     return table
+
+
+def left_out(findings, pairs):
+    """(first, second, why) of each pair of entries of one data set that cannot be compared."""
+    of = {found.name: found for found in findings}
+    found = [(*names, obstacle(*map(of.get, names))) for names in pairs]
+    return [each for each in found if each[2]]
+
+
+def obstacle(ours, other):
+    """Why two findings cannot be compared, in words; None where they can be."""
+    seeds = _seeds_of_both(ours, other)
+    if not seeds:
+        return "no seed was tested with both"
+    for seed in seeds:
+        targets, theirs = ours.targets[seed], other.targets[seed]
+        if not np.array_equal(targets, theirs):
+            same = (Counter(map(tuple, targets)) & Counter(map(tuple, theirs))).total()
+            users = [set(each[:, 0]) for each in (targets, theirs)]
+            return (
+                f"they were tested on other targets: of {len(targets):,} and {len(theirs):,}, {same:,} are the same; "
+                f"of {len(users[0]):,} and {len(users[1]):,} users, {len(users[0] & users[1]):,}"
+            )
+    return "one user alone was tested" if len(set(ours.targets[seeds[0]][:, 0])) == 1 else None
+
+
+def _seeds_of_both(ours, other):
+    return [seed for seed in ours.seeds if seed in other.seeds]
+
+
+def _of_seeds(found, seeds, metric, column):
+    """A metric of each user, the mean over some of a finding's seeds."""
+    return _mean_of_seeds([found.ranks[found.seeds.index(seed)] for seed in seeds], metric, column)
 
 
 def spread(values):

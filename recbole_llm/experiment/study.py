@@ -51,7 +51,7 @@ class Cell:
         return TESTED if self.tested else VALIDATED
 
 
-def complete(cells, home, workers=2, ray_address=None, console=None):
+def complete(cells, home, workers=2, ray_address=None, console=None, later=0):
     """Train all that is not finished, ``workers`` at a time; returns the cells that are finished then.
 
     Parameters
@@ -65,6 +65,8 @@ def complete(cells, home, workers=2, ray_address=None, console=None):
         A Ray cluster whose nodes see ``home`` under the same path.
     console : Console, optional
         Takes a line for each training that ends, with the time that the others may take.
+    later : int
+        Trainings that follow these, whose time counts among that of the others.
     """
     home, console = Path(home), console or Console(highlight=False, soft_wrap=True)
     for cell in cells:
@@ -72,7 +74,7 @@ def complete(cells, home, workers=2, ray_address=None, console=None):
     waiting = [cell for cell in cells if not (home / cell.name / cell.last_file).is_file()]
     done, started = len(cells) - len(waiting), perf_counter()
     for count, (cell, fault) in enumerate(_run_all(waiting, home, workers, ray_address), 1):
-        left = (perf_counter() - started) / count * (len(waiting) - count)
+        left = (perf_counter() - started) / count * (len(waiting) - count + later)
         said = f"failed: {fault}" if fault else _result(cell, home / cell.name)
         console.print(
             f"  {done + count} of {len(cells)}  {cell.name}  {said}  about {duration(left)} left",

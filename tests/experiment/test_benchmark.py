@@ -16,7 +16,8 @@ from shop import write
 
 from recbole_llm import cli
 from recbole_llm.errors import SettingError
-from recbole_llm.experiment import ablation, benchmark, page, study
+from recbole_llm.experiment import ablation, benchmark, page, results, study
+from recbole_llm.experiment.plan import plan_from
 from recbole_llm.experiment.space import Entry
 
 SMALL = {
@@ -46,7 +47,7 @@ def in_this_process(monkeypatch):
 def plan_on(shop, **changes):
     given = {"models": "Pop,LLMSeqRec", "datasets": "carousel", "seeds": "1,2", "trials": "2"}
     given["strong"] = "False"
-    return benchmark.plan_from(given | {"data_path": str(shop)} | SMALL | changes)
+    return plan_from(given | {"data_path": str(shop)} | SMALL | changes)
 
 
 @pytest.fixture
@@ -88,6 +89,8 @@ def test_the_page_and_its_tables_say_the_same(finished):
     ]
     assert (against["model"], against["against"]) == ("LLMSeqRec", "Pop") and "| LLMSeqRec less Pop |" in text
     assert against["users"] == 40 and against["holm"] == against["p"]
+    assert "| Wilcoxon | d |" in text and page._chance(against["wilcoxon_p"]) in text
+    assert "Not searched, for they have no search space or all of it was given: Pop. " in text
     assert "Seeds 1, 2: " in text and "Trials on the validation part: LLMSeqRec 2. " in text
 
 
@@ -113,6 +116,62 @@ def test_a_training_that_fails_stops_nothing_and_is_named(shop, tmp_path, in_thi
     monkeypatch.setattr(study, "work", failing)
     text = benchmark.run(plan_on(shop, trials="1"), tmp_path, workers=1).with_suffix(".md").read_text()
     assert "Pop, seed-1: OSError: the disk is full" in text and "| Pop | failed |" in text
+    assert "- LLMSeqRec and Pop: no seed was tested with both" in text
+
+
+def finding(name, ranks):
+    """A finding of so many ranks by seed."""
+    empty = dict.fromkeys(results.Finding.__dataclass_fields__)
+    return results.Finding(**empty | {"name": name, "seeds": tuple(ranks), "ranks": list(ranks.values())})
+
+
+def ranks_of(items, ranks):
+    users = [f"u{number}" for number in range(len(items))]
+    return pd.DataFrame({"user": users, "item": items, "rank": ranks, "rank_masked": ranks})
+
+
+def test_what_was_tested_on_other_targets_is_left_out_and_said():
+    ours = finding("A", {1: ranks_of(["i", "j", "k"], [1, 2, 3])})
+    other = finding("B", {1: ranks_of(["i", "k", "k"], [1, 2, 3])})
+    fewer = finding("C", {1: ranks_of(["i", "j"], [1, 2])})
+    untested, pairs = finding("D", {}), (("A", "B"), ("A", "C"), ("A", "D"))
+    assert not len(results.differences([ours, other, fewer, untested], pairs, "ndcg@10"))
+    text = page.not_compared([ours, other, fewer, untested], pairs)
+    assert (
+        "- A and B: they were tested on other targets: of 3 and 3, 2 are the same; of 3 and 3 users, 3"
+        in text
+    )
+    assert (
+        "- A and C: they were tested on other targets: of 3 and 2, 2 are the same; of 3 and 2 users, 2"
+        in text
+    )
+    assert "- A and D: no seed was tested with both" in text
+
+
+def test_two_models_are_compared_on_the_seeds_that_both_have():
+    items = ["i", "j", "k"]
+    ours = finding("A", {1: ranks_of(items, [1, 1, 2]), 2: ranks_of(items, [99, 99, 99])})
+    other = finding("B", {1: ranks_of(items, [1, 2, 3])})
+    (row,) = results.differences([ours, other], (("A", "B"),), "recall@1").to_dict("records")
+    assert row["mean"] == pytest.approx(1 / 3) and not results.left_out([ours, other], (("A", "B"),))
+
+
+def test_two_entries_that_rank_alike_have_a_page(finished, shop):
+    for seed in (1, 2):
+        names = ("LLMSeqRec", "Pop")
+        ours, theirs = (finished / f"carousel/{name}/seed-{seed}/ranks.parquet" for name in names)
+        theirs.write_bytes(ours.read_bytes())
+    text = benchmark.run(plan_on(shop), finished, workers=1).with_suffix(".md").read_text()
+    assert "Every user has the same NDCG@10 with both: LLMSeqRec and Pop." in text
+    tests = json.loads((finished / "benchmark.json").read_text())["differences"]
+    assert [row["effect"] for row in tests] == [None, None]
+
+
+def test_a_training_whose_process_was_killed_is_named(finished, shop, monkeypatch):
+    (finished / "carousel/Pop/seed-2/manifest.json").unlink()
+    monkeypatch.setattr(study, "run_in_process", lambda folder, threads: "the process ended with status -9")
+    text = benchmark.run(plan_on(shop), finished, workers=1).with_suffix(".md").read_text()
+    assert "- Pop, seed-2: its process ended without a word; see " in text and "log.txt" in text
 
 
 def page_of(folder, rows, **keys):
@@ -170,6 +229,19 @@ def test_other_settings_need_another_folder(finished, shop):
         ({"ours": "SASRec"}, "ours is SASRec, expected one of the models, Pop, LLMSeqRec"),
         ({"models": "SRGNN,LLM4SBR-SRGNN", "ours": "Pop"}, "ours is Pop, expected one of the models"),
         ({"seed": "3"}, "a benchmark takes --seeds"),
+        ({"model": "Pop"}, "model is that of one training; a benchmark takes --models"),
+        ({"dataset": "shop"}, "dataset is that of one training; a benchmark takes --datasets"),
+        ({"baseline": "Pop"}, "name it among --models"),
+        ({"resume": "runs/a"}, "the same command with the same --out goes on where it was"),
+        ({"refit": "True"}, "give it to `recbole-llm train`"),
+        ({"run_path": "a"}, "a benchmark takes --out"),
+        ({"run_name": "a"}, "a benchmark takes --out"),
+        ({"trials": "4,5"}, "trials is 4,5, expected one number"),
+        ({"metrics": "5"}, "metrics is '5', expected names"),
+        ({"topk": "[]"}, "topk is '[]', expected whole numbers above 0"),
+        ({"seeds": "²"}, "seeds is '²', expected whole numbers"),
+        ({"seeds": "1,01"}, "seeds is '1,01', expected each number once"),
+        ({"config_files": "none.yaml"}, "config_files: no file none.yaml"),
         ({"models": "SRGNN,LLM4SBR-SRGN"}, "no model is called SRGN; did you mean SRGNN?"),
         ({"compare": "mrr@10"}, "compare is mrr@10, expected one of the metrics, recall@10, ndcg@10"),
     ],
@@ -186,7 +258,7 @@ def test_a_wrapper_is_compared_with_what_it_wraps_by_the_metric_that_is_asked_fo
     asked = {"metrics": "['Recall','MRR']", "topk": "[5,10]", "valid_metric": "MRR@10", "compare": "Recall@5"}
     asked |= {"models": "SRGNN,LLM4SBR-SRGNN,GRU4Rec", "trials": "1", "seeds": "1", "views": "{}"}
     asked |= {"train_rows": "prefix", "hidden_size": "16", "epochs": "2", "data_path": str(shop)}
-    plan = benchmark.plan_from(asked | {"datasets": "carousel", "strong": "False"})
+    plan = plan_from(asked | {"datasets": "carousel", "strong": "False"})
     assert plan.metrics == ("recall@5", "recall@10", "mrr@5", "mrr@10")
     assert plan.pairs == (("LLM4SBR-SRGNN", "SRGNN"),)
     text = benchmark.run(plan, tmp_path, workers=1).with_suffix(".md").read_text()
@@ -219,7 +291,7 @@ def test_a_wrapper_is_trained_as_what_it_wraps(shop, backbone):
         "seeds": "1",
     }
     own = {"GRU4Rec": {"dropout_prob": "0.7"}, "NARM": {"n_layers": "2"}, "SASRec": {"inner_size": "32"}}
-    plan = benchmark.plan_from(
+    plan = plan_from(
         given | {"data_path": str(shop), "train_rows": "prefix", "views": "{}"} | own.get(backbone, {})
     )
     inner, outer = (
@@ -237,7 +309,7 @@ def test_a_wrapper_is_trained_as_what_it_wraps(shop, backbone):
 
 def test_a_wrapper_of_what_is_trained_on_dense_rows_is_refused(shop, tmp_path):
     given = {"models": "GRU4Rec,LLM4SBR-GRU4Rec", "datasets": "carousel", "strong": "False", "seeds": "1"}
-    plan = benchmark.plan_from(given | {"data_path": str(shop), "views": "{}"})
+    plan = plan_from(given | {"data_path": str(shop), "views": "{}"})
     with pytest.raises(
         SettingError, match="train_rows: dense needs a model that reads left to right, but LLM4SBR"
     ):
@@ -322,6 +394,71 @@ def test_switches_may_be_chosen_by_name_or_kind(shop):
         match="SASRec has no switches in properties/ablation; those of HierLLMRec, LLM4SBR, LLMSeqRec",
     ):
         ablation.plan_from(given | {"model": "SASRec"})
+
+
+def test_an_ablation_comes_to_its_page_and_a_switch_goes_before_the_command_line(
+    shop, tmp_path, in_this_process
+):
+    given = {"datasets": "carousel", "data_path": str(shop), "seeds": "1", "switches": "learned positions"}
+    plan = ablation.plan_from(given | SMALL | {"epochs": "1", "position": "relative"})
+    text = benchmark.run(plan, tmp_path, workers=1).with_suffix(".md").read_text()
+    assert "| LLMSeqRec less learned positions |" in text and "No model was tuned." in text
+    for name, position in (("LLMSeqRec", "relative"), ("learned positions", "learned")):
+        asked = json.loads((tmp_path / f"carousel/{name}/seed-1" / study.ASKED).read_text())
+        assert asked["given"]["position"] == position
+
+
+def test_an_ablation_takes_no_keys_of_a_benchmark(shop):
+    with pytest.raises(SettingError, match="trials is a benchmark's; an ablation takes one --model"):
+        ablation.plan_from({"datasets": "carousel", "data_path": str(shop), "trials": "2"})
+
+
+def test_the_keys_of_a_file_reach_every_model_but_not_before_the_command_line(shop, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("hidden_size: 8\nn_layers: 3\nn_heads: 4\ntopk: [5]\nvalid_metric: NDCG@5\n")
+    plan = plan_on(shop, models="SASRec-strong,LLMSeqRec", config_files=str(file))
+    assert plan.metrics == ("recall@5", "ndcg@5")
+    for one in plan.entries:
+        settings = benchmark._settings(one, "carousel", plan)
+        sizes = [str(settings[key]) for key in ("n_layers", "hidden_size", "n_heads", "valid_metric")]
+        assert sizes == ["1", "16", "4", "NDCG@5"], "SMALL stands on the command line"
+    file.write_text("model: Pop\n")
+    with pytest.raises(SettingError, match="model is that of one training"):
+        plan_on(shop, config_files=str(file))
+
+
+def test_no_search_varies_what_is_given(shop):
+    plan = plan_on(shop, dropout="0.1", models="Pop,LLMSeqRec,SASRec-strong", warmup_steps="0")
+    assert [list(one.space) for one in plan.entries] == [
+        [],
+        ["learning_rate"],
+        ["learning_rate", "hidden_dropout_prob"],
+    ]
+
+
+def test_a_search_needs_the_validation_part_and_a_folder(shop, tmp_path):
+    with pytest.raises(SettingError, match="eval_step is 0, but a search chooses by the validation part"):
+        benchmark.run(plan_on(shop, eval_step="0"), tmp_path, workers=1)
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingError, match="file, which is a file; give a folder"):
+        benchmark.run(plan_on(shop), tmp_path / "file", workers=1)
+
+
+def test_a_trial_that_is_finished_late_does_not_change_what_the_seeds_are_trained_with(finished, shop):
+    folder = finished / "carousel/LLMSeqRec"
+    chosen = json.loads((folder / benchmark.CHOSEN).read_text())["given"]
+    loser = folder / f"trial-{0 if chosen else 1}" / study.VALIDATED
+    loser.write_text(json.dumps(json.loads(loser.read_text()) | {"score": 9.0}))
+    benchmark.run(plan_on(shop), finished, workers=1)
+    assert json.loads((folder / benchmark.CHOSEN).read_text())["given"] == chosen
+
+
+def test_the_time_left_is_that_of_what_follows_too(shop, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(study, "complete", lambda *_, later=0: said.append(later))
+    monkeypatch.setattr(page, "write", lambda home, found, plan: home)
+    benchmark.run(plan_on(shop), tmp_path, workers=1)
+    assert said == [4, 0]  # two models with two seeds each
 
 
 def words_of(shop, folder, **changes):

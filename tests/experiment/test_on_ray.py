@@ -5,6 +5,7 @@ import pytest
 from carousel import write_carousel
 
 from recbole_llm.experiment import benchmark
+from recbole_llm.experiment.plan import plan_from
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -20,7 +21,7 @@ def test_two_nodes_find_what_one_machine_finds(cluster, tmp_path):
         "data_path": str(shop),
     }
     for name, address in (("here", None), ("there", cluster.address)):
-        benchmark.run(benchmark.plan_from(given), tmp_path / name, ray_address=address)
+        benchmark.run(plan_from(given), tmp_path / name, ray_address=address)
     tables = [pd.read_csv(tmp_path / name / "benchmark.csv") for name in ("here", "there")]
     assert len(tables[0]) == 2 * 2 * 4
     pd.testing.assert_frame_equal(*tables)
