@@ -189,7 +189,10 @@ def tune(arguments=None):
 
 
 def probe(arguments=None):
-    """``recbole-llm probe --dataset=ml-1m --llm=<folder or hub id> [--questions=200] [--out=probe]``."""
+    """``recbole-llm probe --dataset=ml-1m --llm=<folder or hub id> [--questions=200] [--out=probe]``.
+
+    ``--backend`` and the other keys of who answers are those of ``generate``.
+    """
     with _one_sentence():
         from .config import read_arguments
         from .experiment.probe import run
