@@ -182,6 +182,11 @@ def tune(arguments=None):
         given = read_arguments(sys.argv[1:] if arguments is None else arguments)
         address, place = given.pop("ray_address", None), given.pop("resume", None)
         if place:
+            if given:
+                raise SettingError(
+                    f"a search goes on as it was begun, found --{' --'.join(given)} beside --resume; leave that out, "
+                    "or begin another search with another --out"
+                )
             print(run_sweep(resumed(place), place, address))
         else:
             place = given.pop("out", "tune")
