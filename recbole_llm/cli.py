@@ -183,6 +183,11 @@ def tune(arguments=None):
         given = read_arguments(sys.argv[1:] if arguments is None else arguments)
         address, place = given.pop("ray_address", None), given.pop("resume", None)
         if place:
+            if given:
+                raise SettingError(
+                    f"a search goes on as it was begun, found --{' --'.join(given)} beside --resume; leave that out, "
+                    "or begin another search with another --out"
+                )
             print(run_sweep(resumed(place), place, address))
         else:
             place = given.pop("out", "tune")
@@ -190,7 +195,10 @@ def tune(arguments=None):
 
 
 def probe(arguments=None):
-    """``recbole-llm probe --dataset=ml-1m --llm=<folder or hub id> [--questions=200] [--out=probe]``."""
+    """``recbole-llm probe --dataset=ml-1m --llm=<folder or hub id> [--questions=200] [--out=probe]``.
+
+    ``--backend`` and the other keys of who answers are those of ``generate``.
+    """
     with _one_sentence():
         from .config import read_arguments
         from .experiment.probe import run

@@ -203,7 +203,7 @@ def read_files(paths):
     Raises
     ------
     SettingError
-        If there is no such file.
+        If there is no such file, or it holds no keys.
     """
     found = {}
     for path in map(Path, paths):
@@ -234,5 +234,21 @@ def _refuse_unknown(given, known):
 
 
 def read_yaml(path):
-    """The keys of a YAML file; none where there is no such file."""
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+    """The keys of a YAML file; none where there is no such file.
+
+    Raises
+    ------
+    SettingError
+        If it is no YAML, or holds something else than keys with values.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict | None):
+        raise SettingError(
+            f"{path} holds a {type(found).__name__}, expected lines such as `dropout: ...`, a key each"
+        )
+    return found or {}

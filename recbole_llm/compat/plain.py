@@ -132,15 +132,19 @@ def config_from(settings):
 def plain_checkpoint(state):
     """The checkpoint ``state`` of a RecBole trainer as tensors and plain values.
 
-    Submodules among ``other_parameter`` are left out: their weights are in ``state_dict``, and the rest of
-    them is the dataset, with which the model is built.
-
     Raises
     ------
     ArtifactError
         If another part of it has no plain form.
     """
-    others = state.get("other_parameter") or {}
-    others = {name: value for name, value in others.items() if not isinstance(value, torch.nn.Module)}
+    others = without_modules(state.get("other_parameter") or {})
     parts = {**state, "other_parameter": others, "config": plain_config(state["config"])}
     return {name: part if name == "state_dict" else plain(part, name) for name, part in parts.items()}
+
+
+def without_modules(others):
+    """A model's ``other_parameter()`` without the submodules that RecBole's models with item features name there.
+
+    Their weights are in the ``state_dict``, and the rest of them is the dataset, with which the model is built.
+    """
+    return {name: value for name, value in others.items() if not isinstance(value, torch.nn.Module)}

@@ -1,13 +1,17 @@
 """Does a language model know this data set by heart? Then a gain on it may be memory, not skill.
 
     recbole-llm probe --dataset=ml-1m --llm=<folder or hub id> [--questions=200] [--out=probe]
+    recbole-llm probe --dataset=ml-1m --backend=openai --llm=<name> --llm_url=http://localhost:8000/v1
 
 Three kinds of question, each after a few solved ones: the title of an item by its id, the rest of a title by its
 beginning, the next title of a user's history, of the training part alone. After Dario Di Palma et al., "Do LLMs
 Memorize Recommendation Datasets? A Preliminary Study on MovieLens-1M", SIGIR 2025, https://arxiv.org/abs/2505.10212.
+The keys of who answers are those of ``properties/llm.yaml``. With ``--dry_run`` the prompts are written to
+``questions.jsonl`` and nothing is asked; ``--backend=recorded`` takes such a file with an ``answer`` in every line.
 Chance is measured by the same answers held against the solutions of other questions: popular titles are right by luck.
 """
 
+import json
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -17,23 +21,28 @@ import numpy as np
 from rich.console import Console
 from scipy import stats
 
+from ..config import PROPERTIES, literal, read_yaml, settings_from
 from ..data.subjects import users
 from ..errors import DataError, SettingError
 from ..evaluation.manifest import write_bytes, write_json
 from ..evaluation.markdown import table
-from ..llm.backend import Request
+from ..llm.backend import ABSENT, Request
 from ..llm.cache import Cache
-from ..llm.local import LocalBackend
 from ..llm.wording import NEXT_OF_HISTORY, REST_OF_TITLE, TITLE_OF_ID
 from ..text.templates import read_columns, title_column
 from ..train.build import configured, training_part
+from ..train.generation import Settings, backend_of
 
 NUMBERS = {  # of a probe, unless the command line says otherwise
     "questions": 200,  # of each kind
     "examples": 5,  # questions shown with their solutions
     "history": 10,  # titles of a history that are told
 }
-OWN = ("llm", "out", "device", "title", *NUMBERS)
+WHO = """
+    backend llm llm_revision llm_url llm_file llm_file_key llm_file_answer llm_device llm_dtype batch_tokens
+    concurrency timeout_seconds requests_per_minute most_tokens price_in price_out most_cost
+"""  # keys of ``properties/llm.yaml``: who answers
+OWN = ("out", "title", "cache", "dry_run", *NUMBERS)
 WORDS = {
     TITLE_OF_ID.name: "title of an item by its id",
     REST_OF_TITLE.name: "rest of a title by its beginning",
@@ -78,22 +87,37 @@ class Rate:
 def run(given):
     """Ask what a command line asks for, and write the page; returns its path."""
     own = {key: given[key] for key in OWN if key in given}
-    rest = {key: value for key, value in given.items() if key not in OWN}
-    if "llm" not in own or "dataset" not in rest:
-        raise SettingError("probe needs --dataset and --llm, the folder or the hub id of a model")
+    rest = {key: value for key, value in given.items() if key not in (*OWN, *WHO.split())}
+    if "dataset" not in rest:
+        raise SettingError("probe needs --dataset, and --llm or the other keys of who answers")
     numbers = {key: str(own.get(key, number)) for key, number in NUMBERS.items()}
     for key, number in numbers.items():
         if not number.isdigit() or not int(number):
             raise SettingError(f"{key} is {number}, expected 1 or more")
-    home = Path(own.get("out", "probe"))
+    home, dry = Path(own.get("out", "probe")), literal(own.get("dry_run", False)) is True
+    backend = None if dry else _backend({key: given[key] for key in WHO.split() if key in given})
     config = configured({"model": "SASRec"} | rest)
     titles, histories = read(config, own.get("title"))
     counts = {key: int(number) for key, number in numbers.items()}
     questions = ask(config["dataset"], titles, histories, seed=config["seed"], **counts)
-    backend = LocalBackend(own["llm"], device=own.get("device", "cpu"))
-    with Cache(home / "answers.sqlite") as cache:
+    if dry:
+        lines = [json.dumps({"prompt": question.prompt}, ensure_ascii=False) for question in questions]
+        write_bytes(home / "questions.jsonl", "\n".join([*lines, ""]).encode())
+        return home / "questions.jsonl"
+    with Cache(own.get("cache", home / "answers.sqlite")) as cache:
         answers = answer(questions, backend, cache)
     return write(home, config["dataset"], backend, questions, answers)
+
+
+def _backend(given):
+    """The language model that is asked, as ``generate`` makes it; a local one unless ``backend`` says otherwise."""
+    settings = read_yaml(PROPERTIES / "llm.yaml") | {"backend": "transformers"}
+    settings = settings_from(settings | {key: literal(value) for key, value in given.items()}, Settings)
+    if settings.backend == "extractive":
+        raise SettingError(
+            "backend is extractive, which is no language model; give transformers, openai or recorded"
+        )
+    return backend_of(settings, ())
 
 
 def read(config, column=None):
@@ -130,6 +154,11 @@ def ask(dataset, titles, histories, *, seed, questions, examples, history):
     histories : list of list of str
     questions, examples, history : int
         As in ``NUMBERS``.
+
+    Raises
+    ------
+    DataError
+        If the examples leave nothing to ask.
     """
     rng, count = np.random.default_rng(seed), questions + examples
     names = [name for name in dict.fromkeys(titles.values()) if plain(_halves(name)[1])]
@@ -150,6 +179,11 @@ def ask(dataset, titles, histories, *, seed, questions, examples, history):
         for told, solution in pairs[examples:]:
             prompt = template.fill(dataset=dataset, examples=shown, **{blank: told})
             asked.append(Question(template, prompt, solution))
+    if not asked:
+        raise DataError(
+            f"{dataset} has {len(titles):,} titles and {len(long):,} histories of more than {history}, and with "
+            f"{examples} examples of each kind no question is left; give fewer --examples"
+        )
     return asked
 
 
@@ -173,13 +207,26 @@ def _stretch(titles, length, rng):
 
 
 def answer(questions, backend, cache):
-    """The text of every answer, in the order of the questions; what the cache knows is not asked for again."""
-    found = {}
+    """The text of every answer, in the order of the questions; what the cache knows is not asked for again.
+
+    Raises
+    ------
+    DataError
+        If recorded answers lack some: a question that was not asked says nothing.
+    """
+    found, absent = {}, 0
     for template in dict.fromkeys(question.template for question in questions):
         numbers = [n for n, question in enumerate(questions) if question.template is template]
-        requests = [Request(questions[n].prompt, max_tokens=32, stop=("\n",)) for n in numbers]
+        prompts = [questions[n].prompt for n in numbers]
+        requests = [Request(prompt, max_tokens=32, stop=("\n",), about=prompt) for prompt in prompts]
         for place, said in cache.complete(requests, backend, template.label):
             found[numbers[place]] = said.text
+            absent += said.finish == ABSENT
+    if absent:
+        raise DataError(
+            f"{backend.name} has no answer to {absent:,} of {len(questions):,} questions; the prompts are those that "
+            "the same command writes with --dry_run"
+        )
     return [found[n] for n in range(len(questions))]
 
 

@@ -16,6 +16,7 @@ from ..config import PROPERTIES
 from ..errors import SettingError
 
 RANGES = ("log", "uniform", "int")
+FIXED = "model dataset seed baseline run_path run_name resume show_progress eval_args valid_metric".split()
 KEYS = ("model", "keys", "like", "space", "over")  # of a file
 TRIES = 50  # to draw settings that were not drawn before
 
@@ -85,7 +86,13 @@ def _read(name):
 
 
 def check(space):
-    """Refuse what is neither a list of values nor a range."""
+    """Refuse what is neither a list of values nor a range, and keys in which the trials of a search must be alike."""
+    fixed = [key for key in FIXED if key in space]
+    if fixed:
+        raise SettingError(
+            f"the space has {', '.join(fixed)}, in which trials must be alike to be compared; give it as a key "
+            "of the search"
+        )
     for key, values in space.items():
         is_list = isinstance(values, list) and values
         is_range = isinstance(values, dict) and len(values) == 1 and next(iter(values)) in RANGES
@@ -93,15 +100,16 @@ def check(space):
             kind, ends = next(iter(values.items()))
             numbers = isinstance(ends, list) and len(ends) == 2 and all(map(_is_number, ends))
             is_range = numbers and ends[0] <= ends[1] and (kind != "log" or ends[0] > 0)
+            is_range = is_range and (kind != "int" or all(isinstance(end, int) for end in ends))
         if not is_list and not is_range:
             raise SettingError(
                 f"the space of `{key}` is {values!r}, expected a list of values, or one of "
-                "{log: [low, high]}, {uniform: [low, high]}, {int: [low, high]}"
+                "{log: [low, high]}, {uniform: [low, high]}, {int: [low, high]}, the last with whole ends"
             )
 
 
 def _is_number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def inside(space, point):

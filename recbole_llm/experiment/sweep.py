@@ -114,9 +114,17 @@ def _number(key, text, kind):
         value = kind(text)
     except ValueError:
         raise SettingError(f"{key} is {text!r}, expected a number") from None
-    if kind is not str and value < (0 if key == "gpus" else 1):
-        raise SettingError(f"{key} is {text}, expected {'0' if key == 'gpus' else '1'} or more")
+    if kind is int and value < 1:
+        raise SettingError(f"{key} is {text}, expected 1 or more")
+    if kind is float and not (_shared(value) or (key == "gpus" and value == 0)):
+        least = "0 or more" if key == "gpus" else "more than 0"
+        raise SettingError(f"{key} is {text}, expected {least}, and a whole number above 1")
     return value
+
+
+def _shared(share):
+    """Whether Ray can give a trial so much: a part of one core or GPU, or whole ones."""
+    return 0 < share <= 1 or (share > 1 and share.is_integer())
 
 
 def _space(file):

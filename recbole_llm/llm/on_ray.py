@@ -27,7 +27,7 @@ def connect(address: str | None, log_to_driver: bool = False):
         raise SettingError("this needs Ray, which is not installed: pip install 'ray[tune]'") from error
     try:
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=log_to_driver)
-    except ConnectionError as error:
+    except (ConnectionError, ValueError) as error:  # the latter of what is no address
         raise SettingError(
             f"no Ray cluster answers at ray_address {address}; start one with `ray start --head`"
         ) from error

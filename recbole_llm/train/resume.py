@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from recbole.trainer import Trainer
 
-from ..compat.plain import plain, restored
+from ..compat.plain import plain, restored, without_modules
 from ..errors import SettingError
 from ..model import checkpoint
 from . import parallel
@@ -48,7 +48,7 @@ class ResumingTrainer(Trainer):
             return
         evaluated = self.model if self.averaged is None else self.averaged.module
         tensors = dict(evaluated.state_dict())
-        other = plain(self.model.other_parameter(), "other_parameter")
+        other = plain(without_modules(self.model.other_parameter()), "other_parameter")
         facts = {
             "model": self.config["model"],
             "epoch": epoch,

@@ -37,6 +37,7 @@ class RunSettings:
     train_batch_size: int
     eval_batch_size: int
     learning_rate: float
+    seed: int
     device_threads: int | None = None
     valid_users: int | None = None
     cold_share: float | None = None
@@ -59,6 +60,8 @@ def check(config):
     for key in ("epochs", "train_batch_size", "eval_batch_size", "text_batch_size", "text_max_tokens"):
         if getattr(settings, key) < 1:
             raise SettingError(f"config key `{key}` is {getattr(settings, key)}, expected 1 or more")
+    if not 0 <= settings.seed < 2**32:  # NumPy's bounds
+        raise SettingError(f"config key `seed` is {settings.seed}, expected 0 or more and less than 2**32")
     if settings.average_decay is not None and not 0 <= settings.average_decay < 1:
         raise SettingError(
             f"config key `average_decay` is {settings.average_decay}, expected from 0 to less than 1"

@@ -1,11 +1,12 @@
 """The switches of ``properties/ablation``: each can be built, and no two train the same model."""
 
+from collections import Counter
 from itertools import combinations
 
 import pytest
 import torch
 import yaml
-from carousel import SHORT, TINY, house, write_carousel
+from carousel import TINY, house, write_carousel
 
 from recbole_llm.config import PROPERTIES, settings_from
 from recbole_llm.experiment.ablation import entries_of
@@ -14,6 +15,7 @@ from recbole_llm.train.build import build, configure, known_to
 
 MODELS = ("LLMSeqRec", "HierLLMRec", "RAGLLMRec", "LLM4SBR")
 CHECKS = {"HierLLMRec": [hier_llm_rec.check], "RAGLLMRec": [hier_llm_rec.check, rag_llm_rec.check]}
+DATASETS = ("carousel", "ml-100k", "ml-1m", "amazon-beauty")  # whose files may set what a switch sets
 ALIKE = {("the answer itself", "one name")}  # of stand-ins, which are names
 
 
@@ -25,18 +27,43 @@ def entries(model):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return write_carousel(tmp_path_factory.mktemp("ablation"))
+    place = tmp_path_factory.mktemp("ablation")
+    for dataset in DATASETS:
+        write_carousel(place, name=dataset)
+    return place
+
+
+def set_by_switches(folder, model, dataset):
+    """What the keys of all switches are with each of them on this data set, the full model among them, by name."""
+    start = configure(model, {"model": model, "dataset": dataset, "data_path": str(folder)})
+    full = {key: start[key] for entry in entries(model) for key in entry.keys}
+    return {"the full model": full} | {entry.name: full | entry.keys for entry in entries(model)}
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_no_two_switches_set_the_same_and_none_sets_what_is_set_already(folder, model):
-    start = configure(model, {"model": model, "dataset": "carousel", "data_path": str(folder), **SHORT})
-    keys = {key for entry in entries(model) for key in entry.keys}
-    full = {key: start[key] for key in keys}
-    every = [full, *(full | dict(entry.keys) for entry in entries(model))]
-    names = ["the full model", *(entry.name for entry in entries(model))]
-    same = [(names[a], names[b]) for a, b in combinations(range(len(every)), 2) if every[a] == every[b]]
-    assert not same and len(set(names)) == len(names)
+def test_every_switch_has_its_own_name_and_sets_what_is_not_set_already(folder, model):
+    assert max(Counter(entry.name for entry in entries(model)).values()) == 1
+    found = [set_by_switches(folder, model, dataset) for dataset in DATASETS]
+    for entry in entries(model):
+        assert None not in entry.keys.values(), f"{entry.name}: a key that is None is not given at all"
+        assert any(values[entry.name] != values["the full model"] for values in found), entry.name
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("model", MODELS)
+def test_no_two_switches_set_the_same(folder, model, dataset):
+    found = set_by_switches(folder, model, dataset)
+    full = found.pop("the full model")
+    changed = {name: values for name, values in found.items() if values != full}
+    assert not [pair for pair in combinations(changed, 2) if changed[pair[0]] == changed[pair[1]]]
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_llmseqrec_is_trained_without_times_and_with_each_kind_of_them(folder, dataset):
+    found = set_by_switches(folder, "LLMSeqRec", dataset).values()
+    ways = {(values["time_input"], values["time_mode"]) for values in found}
+    assert ways >= {(False, "none"), (True, "none"), (False, "bias"), (True, "bias")}
+    assert {values["score"] for values in found} == {"cosine", "dot"}
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,16 @@ from recbole_llm.experiment.plan import plan_from
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
-def test_two_nodes_find_what_one_machine_finds(cluster, tmp_path):
-    shop = write_carousel(tmp_path, n_items=40)
+def test_two_nodes_find_what_one_machine_finds(cluster, tmp_path, monkeypatch):
+    write_carousel(tmp_path / "data", n_items=40)
+    monkeypatch.chdir(tmp_path)  # where the nodes were not started
     given = {
         "models": "Pop,ItemKNN",
         "datasets": "carousel",
         "seeds": "1,2",
         "trials": "2",
         "strong": "False",
-        "data_path": str(shop),
+        "data_path": "data",
     }
     for name, address in (("here", None), ("there", cluster.address)):
         benchmark.run(plan_from(given), tmp_path / name, ray_address=address)

@@ -1,16 +1,22 @@
 """A model that knows a data set by heart is found out; one that guesses what is popular is not taken for it."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 from shop import write
 
 from recbole_llm import cli
+from recbole_llm.config import read_arguments
 from recbole_llm.errors import DataError, SettingError
 from recbole_llm.experiment import probe
 from recbole_llm.llm.cache import Cache
 from recbole_llm.llm.fake import FakeBackend
 from recbole_llm.train.build import configured
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "llm"))  # tests are no package
+from faulty_server import FaultyServer  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +130,52 @@ def test_a_real_model_walks_the_road(shop, shared_data, tmp_path, capsys):
     assert all(one["answer"] for one in found["questions"]) and "by heart?" in capsys.readouterr().out
 
 
+def words_of(shop, folder, **keys):
+    given = {"dataset": "shop", "data_path": shop, "out": folder, "questions": 4, "examples": 1, "history": 3}
+    return [f"--{key}={value}" for key, value in (given | keys).items()]
+
+
+def test_a_server_is_asked_as_generate_asks_it(shop, tmp_path):
+    pytest.importorskip(
+        "openai", reason="the server extra is not installed: pip install 'recbole-llm[server]'"
+    )
+    with FaultyServer(say=lambda prompt: "What a nice list") as server:
+        cli.probe(words_of(shop, tmp_path, backend="openai", llm="big", llm_url=server.url, concurrency=2))
+        assert len(server.asked) == 12
+    found = json.loads((tmp_path / "probe.json").read_text())
+    assert found["backend"]["name"] == "big" and found["questions"][0]["answer"] == "What a nice list"
+
+
+def test_prompts_are_written_down_and_their_answers_read_back(shop, tmp_path):
+    cli.probe(words_of(shop, tmp_path, dry_run=True))
+    prompts = [json.loads(line)["prompt"] for line in (tmp_path / "questions.jsonl").read_text().splitlines()]
+    assert len(prompts) == 12 and {path.name for path in tmp_path.iterdir()} == {"questions.jsonl"}
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("\n".join(json.dumps({"prompt": prompt, "answer": "A"}) for prompt in prompts))
+    recorded = words_of(shop, tmp_path, backend="recorded", llm_file=answers)
+    cli.probe(recorded)
+    found = json.loads((tmp_path / "probe.json").read_text())
+    assert [one["answer"] for one in found["questions"]] == ["A"] * 12
+    with pytest.raises(DataError, match=r"recorded in answers.jsonl has no answer to 3 of 15 questions"):
+        probe.run(read_arguments(recorded) | {"questions": "5"})
+
+
+def test_where_the_examples_leave_no_question_it_says_so(shop, tmp_path):
+    with pytest.raises(DataError, match="shop has 60 titles and 40 histories of more than 10, and with 60"):
+        probe.run({"dataset": "shop", "data_path": str(shop), "dry_run": "True", "examples": "60"})
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"dataset": "shop"}, "probe needs --dataset and --llm"),
+        ({"llm": "x"}, "probe needs --dataset"),
+        ({"dataset": "shop"}, "backend: transformers needs --llm"),
+        ({"dataset": "shop", "backend": "openai", "llm": "x"}, "backend: openai needs --llm_url"),
+        ({"dataset": "shop", "backend": "extractive"}, "extractive, which is no language model"),
+        (
+            {"dataset": "shop", "backend": "telepathy"},
+            "`backend` is 'telepathy', expected one of transformers",
+        ),
         ({"dataset": "shop", "llm": "x", "questions": "many"}, "questions is many, expected 1 or more"),
     ],
 )

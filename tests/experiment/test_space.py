@@ -34,7 +34,11 @@ def test_a_small_space_gives_what_it_has():
 
 
 @pytest.mark.parametrize(
-    "values", [3, [], {"log": [0, 1]}, {"log": [2, 1]}, {"normal": [0, 1]}, {"int": [1]}, {"int": ["a", "b"]}]
+    "values",
+    [
+        *(3, [], {"log": [0, 1]}, {"log": [2, 1]}, {"normal": [0, 1]}, {"int": [1]}, {"int": ["a", "b"]}),
+        *({"int": [1.5, 3.5]}, {"uniform": [0, float("inf")]}),
+    ],
 )
 def test_what_is_no_space_is_refused(values):
     with pytest.raises(

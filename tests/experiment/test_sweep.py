@@ -157,6 +157,18 @@ def test_a_grid_has_every_combination_once_and_the_defaults_first(shop, tmp_path
         (SPACE, {"search": "annealing"}, "search is annealing, expected one of random, grid, optuna"),
         (SPACE, {"trials": "0"}, "trials is 0, expected 1 or more"),
         (SPACE, {"gpus": "-1"}, "gpus is -1, expected 0 or more"),
+        (SPACE, {"gpus": "nan"}, "gpus is nan, expected 0 or more, and a whole number above 1"),
+        (SPACE, {"cpus": "1.5"}, "cpus is 1.5, expected more than 0, and a whole number above 1"),
+        (SPACE, {"cpus": "0"}, "cpus is 0, expected more than 0"),
+        (SPACE, {"seed": "abc"}, "config key `seed` is 'abc' (str), expected int"),
+        (SPACE, {"seed": "-1"}, "config key `seed` is -1, expected 0 or more"),
+        ([0.1, 0.3], {}, "space.yaml holds a list, expected lines such as `dropout: ...`"),
+        ("dropout", {}, "space.yaml holds a str, expected lines"),
+        (
+            {"model": ["SASRec"], "seed": [1, 2]},
+            {},
+            "the space has model, seed, in which trials must be alike",
+        ),
         (SPACE, {"workers": "two"}, "workers is 'two', expected a number"),
         (SPACE, {"grace": "20"}, "grace is 20, expected at most the 4 epochs of a trial"),
         (SPACE, {"eval_step": "0"}, "a search chooses by the validation part"),
@@ -170,6 +182,21 @@ def test_what_cannot_be_searched_is_refused_in_a_sentence(shop, tmp_path, space,
     with pytest.raises(SettingError) as refusal:
         sweep.plan_from(given(shop, tmp_path, space, **changes))
     assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize("key", ["space", "config_files"])
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [1", "cannot be read as YAML"), ("- a\n", "holds a list")]
+)
+def test_a_file_that_holds_no_keys_is_refused_in_a_sentence(shop, tmp_path, key, text, message):
+    (tmp_path / "broken.yaml").write_text(text)
+    with pytest.raises(SettingError, match=f"broken.yaml {message}"):
+        sweep.plan_from(given(shop, tmp_path, **{key: str(tmp_path / "broken.yaml")}))
+
+
+def test_trials_may_share_a_core_and_a_gpu(shop, tmp_path):
+    asked = sweep.plan_from(given(shop, tmp_path, cpus="0.5", gpus="0.25"))
+    assert (asked.cpus, asked.gpus) == (0.5, 0.25)
 
 
 def test_a_strong_sasrec_is_searched_as_it_stands_in_a_benchmark(shop, tmp_path):
@@ -216,6 +243,12 @@ def test_there_is_nothing_to_go_on_with_where_nothing_was_begun(tmp_path, capsys
     with pytest.raises(SystemExit):
         cli.tune([f"--resume={tmp_path}"])
     assert "give the folder of a search, its --out" in capsys.readouterr().err
+
+
+def test_a_search_that_goes_on_takes_no_other_keys(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        cli.tune([f"--resume={tmp_path}", "--trials=20", "--out=elsewhere", "--ray_address=auto"])
+    assert "as it was begun, found --trials --out beside --resume" in capsys.readouterr().err
 
 
 def test_without_optuna_it_says_what_to_install(shop, tmp_path, monkeypatch):

@@ -69,6 +69,11 @@ def test_what_came_back_before_it_broke_off_is_not_asked_for_again(cluster, tmp_
     assert kept >= 32 and len(asked) <= 90 + 2 * 32  # what was under way, and what had not yet come back
 
 
+def test_what_is_no_address_is_one_sentence():
+    with pytest.raises(SettingError, match="no Ray cluster answers at ray_address foo; start one with"):
+        connect("foo")
+
+
 def test_no_cluster_is_one_sentence(monkeypatch):
     import ray
 

@@ -12,7 +12,7 @@ from recbole.quick_start import run_recbole
 
 from recbole_llm import cli
 from recbole_llm.data.texts import found_text_vectors, training_reviews
-from recbole_llm.errors import ArtifactError
+from recbole_llm.errors import ArtifactError, SettingError
 from recbole_llm.evaluation.beyond import WORDS
 from recbole_llm.evaluation.ranks import COLUMNS, metrics_from
 from recbole_llm.model import checkpoint
@@ -370,6 +370,34 @@ def test_a_data_set_says_what_a_baseline_needs_there_and_the_user_has_the_last_w
     theirs = configure_baseline(configure("LLMSeqRec", data | {"dropout": 0.4, "warmup_steps": 9}))
     assert (theirs["learning_rate"], theirs["warmup_steps"]) == (4.7e-3, 9)
     assert theirs["hidden_dropout_prob"] == 0.4
+
+
+@pytest.mark.parametrize("model", ["SASRecF", "FDSA", "GRU4RecF"])
+def test_recboles_models_of_item_features_are_trained_tested_and_taken_up_again(shop, tmp_path, model):
+    columns = "{'inter': ['user_id', 'item_id', 'timestamp'], 'item': ['item_id', 'colour']}"
+    keys = {
+        "model": model,
+        "dataset": "carousel",
+        "data_path": shop,
+        "run_path": tmp_path,
+        "load_col": columns,
+    }
+    keys |= {"topk": "[1, 3]", "valid_metric": "NDCG@3", "epochs": 1}
+    keys |= {"selected_features": "['colour']", "train_neg_sample_args": "None"}
+    folder = road.main([f"--{key}={value}" for key, value in keys.items()])
+    assert model in (folder / "metrics.json").read_text()
+    weights, facts = checkpoint.load(folder / "checkpoint" / "best.safetensors")
+    found, _ = restore(folder)
+    assert not facts["other_parameter"] and set(weights) == set(found.state_dict())
+    assert all(torch.equal(held, weights[name]) for name, held in found.state_dict().items())
+
+
+@pytest.mark.parametrize("model", ["S3Rec", "RaCT"])
+def test_recboles_models_of_two_stages_are_refused(shop, model):
+    with pytest.raises(
+        SettingError, match=f"{model} is pretrained and then finetuned, and a run has one stage"
+    ):
+        configure(model, {"model": model, "dataset": "carousel", "data_path": str(shop)})
 
 
 @pytest.mark.parametrize("model", ["FM", "SASRecF", "LightGCN"])
