@@ -25,12 +25,13 @@ def plan_from(given):
     """The ``plan.Plan`` that a command line asks for.
 
     ``switches`` names some of the model's, or kinds of them (parts, alone, variants, controls, fields); without it all
-    are taken.
+    are taken but those that the full model has already, by the data sets' files or by the command line.
 
     Raises
     ------
     SettingError
-        If the model has no switches, or none of that name, or a key is a benchmark's alone.
+        If the model has no switches, none of that name, or has what one asked for by name sets; if a key is a
+        benchmark's alone.
     """
     given = dict(given)
     for key in OF_BENCHMARK:
@@ -45,9 +46,24 @@ def plan_from(given):
     switches = yaml.safe_load(file.read_text(encoding="utf-8"))
     plan = plans.plan_from(given | {"models": model, "trials": "1", "strong": "False"})
     entries = entries_of(model, switches) | {"fields": _of_fields(model, plan)}
-    chosen = (Entry(model, model), *_chosen(entries, wanted))
+    chosen = (Entry(model, model), *_that_change(_chosen(entries, wanted), plan, wanted or ""))
     trials = {one.name: 1 for one in chosen}
     return replace(plan, entries=chosen, trials=trials, switches=True)
+
+
+def _that_change(entries, plan, wanted):
+    """Those that set another value than the full model's on one of the data sets."""
+    if not entries:
+        return []
+    model = entries[0].model
+    full = [configure(model, plan.shared | {"model": model, "dataset": dataset}) for dataset in plan.datasets]
+    kept = [
+        one for one in entries if any(config[key] != one.keys[key] for config in full for key in one.keys)
+    ]
+    left_out = [one.name for one in entries if one not in kept]
+    if named := sorted(set(left_out) & set(_words(wanted))):
+        raise SettingError(f"{', '.join(named)}: the full model has that already; leave it out of switches")
+    return kept
 
 
 def _of_fields(model, plan):
@@ -93,9 +109,13 @@ def _chosen(entries, wanted):
     everything = [one for of_kind in entries.values() for one in of_kind]
     if wanted is None:
         return everything
-    asked = {word.strip() for word in wanted.split(",")}
+    asked = set(_words(wanted))
     unknown = asked - set(entries) - {one.name for one in everything}
     if unknown:
         names = ", ".join([*entries, *(one.name for one in everything)])
         raise SettingError(f"no switch is called {', '.join(sorted(unknown))}; there are {names}")
     return [one for kind, of_kind in entries.items() for one in of_kind if {kind, one.name} & asked]
+
+
+def _words(text):
+    return [word.strip() for word in text.split(",")]

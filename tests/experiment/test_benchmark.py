@@ -408,6 +408,14 @@ def test_an_ablation_comes_to_its_page_and_a_switch_goes_before_the_command_line
         assert asked["given"]["position"] == position
 
 
+def test_a_switch_that_the_full_model_has_already_is_left_out(shop):
+    given = {"datasets": "carousel", "data_path": str(shop), "seeds": "1", "score": "dot"}
+    names = [one.name for one in ablation.plan_from(given).entries]
+    assert "cosine score" in names and "dot product" not in names
+    with pytest.raises(SettingError, match="dot product: the full model has that already"):
+        ablation.plan_from(given | {"switches": "dot product,gbce"})
+
+
 def test_an_ablation_takes_no_keys_of_a_benchmark(shop):
     with pytest.raises(SettingError, match="trials is a benchmark's; an ablation takes one --model"):
         ablation.plan_from({"datasets": "carousel", "data_path": str(shop), "trials": "2"})
