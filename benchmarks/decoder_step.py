@@ -10,9 +10,8 @@ twice twice.
 """
 
 import tempfile
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import _rows
 from benchmarks._synthetic import write_shop
+from benchmarks.engine import clock, stepper
 from benchmarks.scale import peak
 from recbole_llm.train.build import build, configure
 from recbole_llm.train.trainer import trainer_for
@@ -76,54 +76,30 @@ def built(options, folder):
     return train, trainer, model.train()
 
 
-def stepper(trainer, model):
-    """A training step as a function of the batch."""
-    device = trainer.device
-
-    def step(batch):
-        trainer.optimizer.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16, enabled=trainer.enable_amp):
-            loss = model.calculate_loss(batch)
-        loss.backward()
-        trainer.optimizer.step()
-
-    return step
-
-
-@contextmanager
-def timed(device, seconds):
-    """Append to ``seconds`` what the work inside took, a GPU's included."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    wait()
-    started = perf_counter()
-    yield
-    wait()
-    seconds.append(perf_counter() - started)
+def seconds_of(work):
+    """What a piece of work takes, a GPU's included."""
+    started = clock()
+    work()
+    return clock() - started
 
 
 def ceiling(device, size, rounds=10):
     """Operations a second of a bfloat16 product of two (size, size) matrices: the best of some rounds."""
     left, right = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
-    seconds = []
-    for _ in range(rounds):
-        with timed(device, seconds):
-            left @ right
-    return 2 * size**3 / min(seconds)
+    return 2 * size**3 / min(seconds_of(lambda: left @ right) for _ in range(rounds))
 
 
 def measure(options, folder):
     """The rows of the table."""
     train, trainer, model = built(options, Path(folder))
-    device, step = trainer.device, stepper(trainer, model)
+    device = trainer.device
+    step = stepper(trainer.optimizer, model.calculate_loss, trainer.enable_amp, device.type)
     batches = [batch.to(device) for batch, _ in zip(train, range(WARM_UP + options.steps), strict=False)]
     with FlopCounterMode(display=False) as counter:
         step(batches[0])
     for batch in batches[1:WARM_UP]:
         step(batch)
-    seconds = []
-    for batch in batches[WARM_UP:]:
-        with timed(device, seconds):
-            step(batch)
+    seconds = [seconds_of(partial(step, batch)) for batch in batches[WARM_UP:]]
     events = np.mean([int(batch["item_length"].sum()) for batch in batches[WARM_UP:]])
     speed, most = counter.get_total_flops() / np.median(seconds), ceiling(device, options.square)
     gib = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else peak()

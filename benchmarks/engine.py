@@ -46,26 +46,33 @@ def built(config):
     return parts, perf_counter() - started
 
 
+def clock():
+    """Seconds of the clock, once a GPU has done all that it was asked."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return perf_counter()
+
+
 def targets_per_second(train, step, batches):
     """Training targets per second over ``batches`` batches of ``step(batch)``, after one to warm up."""
     targets, started = 0, None
     for number, batch in enumerate(train):
         step(batch)
         if number == 0:
-            started = perf_counter()
+            started = clock()
             continue
         targets += int((batch[NEXT_ITEMS] > 0).sum()) if NEXT_ITEMS in batch else len(batch)
         if number == batches:
             break
-    return targets / (perf_counter() - started)
+    return targets / (clock() - started)
 
 
-def stepper(optimizer, loss, autocast=False):
-    """One training step as a function of the batch."""
+def stepper(optimizer, loss, autocast=False, device="cpu"):
+    """One training step as a function of the batch; ``device`` is the type of what it runs on."""
 
     def step(batch):
         optimizer.zero_grad()
-        with torch.autocast("cpu", enabled=autocast):
+        with torch.autocast(device, torch.bfloat16, enabled=autocast):
             value = loss(batch)
         value.backward()
         optimizer.step()

@@ -9,14 +9,14 @@ Same batches, size and learning rate, in the same run, by turns: theirs is RecBo
 on the machine counts less; each figure is that of the best round.
 """
 
-import time
+from time import process_time
 
 import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
 
 from benchmarks import _rows
-from benchmarks.engine import stepper
+from benchmarks.engine import clock, stepper
 from recbole_llm.model import MODELS
 from recbole_llm.model.layout import Layout
 from recbole_llm.model.session.graph import SessionGraph
@@ -44,10 +44,12 @@ class Side:
         self.loader, device = parts[0], self.config["device"]
         loss = self.model.train().calculate_loss
         self.losses = []
-        step = stepper(
-            trainer.optimizer, lambda batch: self._noted(loss(batch.to(device))), trainer.enable_amp
+        self.step = stepper(
+            trainer.optimizer,
+            lambda batch: self._noted(loss(batch.to(device))),
+            trainer.enable_amp,
+            torch.device(device).type,
         )
-        self.step = step
 
     def _noted(self, loss):
         loss = sum(loss) if isinstance(loss, tuple) else loss
@@ -56,12 +58,12 @@ class Side:
 
     def seconds(self, batches):
         """Seconds of a batch, its loading included, over the first ``batches`` ones of an epoch."""
-        started = clock()
+        started = seconds_now()
         for number, batch in enumerate(self.loader, 1):
             self.step(batch)
             if number == batches:
                 break
-        return (clock() - started) / number
+        return (seconds_now() - started) / number
 
     def epoch(self):
         """The mean loss of a whole epoch."""
@@ -70,23 +72,20 @@ class Side:
         return float(torch.stack(self.losses).mean())
 
 
-def clock():
+def seconds_now():
     """Seconds: of the process on a CPU, of the clock where a GPU works on after the process went on."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()
+    return clock() if torch.cuda.is_available() else process_time()
 
 
 def graph_seconds(side, batches):
     """Seconds that the graphs of a batch take, all that a step asks of them."""
     first = [batch.to(side.config["device"]) for batch, _ in zip(side.loader, range(batches), strict=False)]
-    started = clock()
+    started = seconds_now()
     for batch in first:
         layout = Layout.of(batch["item_length"], only_last=True)
         graph = SessionGraph.of(batch["item_id_list"], layout)
         graph.share_before_E, graph.share_after_E, graph.count_N  # noqa: B018 - made when they are asked for
-    return (clock() - started) / len(first)
+    return (seconds_now() - started) / len(first)
 
 
 def main():

@@ -15,6 +15,7 @@ from ..config import PROPERTIES
 from ..errors import SettingError
 from ..train.build import configure
 from . import plan as plans
+from .plan import words
 from .space import Entry
 
 OF_BENCHMARK = ("models", "trials", "strong", "ours")
@@ -45,33 +46,28 @@ def plan_from(given):
     wanted = given.pop("switches", None)
     switches = yaml.safe_load(file.read_text(encoding="utf-8"))
     plan = plans.plan_from(given | {"models": model, "trials": "1", "strong": "False"})
-    entries = entries_of(model, switches) | {"fields": _of_fields(model, plan)}
-    chosen = (Entry(model, model), *_that_change(_chosen(entries, wanted), plan, wanted or ""))
+    full = [configure(model, plan.shared | {"model": model, "dataset": dataset}) for dataset in plan.datasets]
+    entries = entries_of(model, switches) | {"fields": _of_fields(model, full)}
+    asked = words(wanted, "switches") if wanted is not None else ()
+    chosen = (Entry(model, model), *_that_change(_chosen(entries, asked), full, asked))
     trials = {one.name: 1 for one in chosen}
     return replace(plan, entries=chosen, trials=trials, switches=True)
 
 
-def _that_change(entries, plan, wanted):
-    """Those that set another value than the full model's on one of the data sets."""
-    if not entries:
-        return []
-    model = entries[0].model
-    full = [configure(model, plan.shared | {"model": model, "dataset": dataset}) for dataset in plan.datasets]
+def _that_change(entries, full, asked):
+    """Those that set another value than the full model's in one of its configurations, a data set each."""
     kept = [
         one for one in entries if any(config[key] != one.keys[key] for config in full for key in one.keys)
     ]
     left_out = [one.name for one in entries if one not in kept]
-    if named := sorted(set(left_out) & set(_words(wanted))):
+    if named := sorted(set(left_out) & set(asked)):
         raise SettingError(f"{', '.join(named)}: the full model has that already; leave it out of switches")
     return kept
 
 
-def _of_fields(model, plan):
+def _of_fields(model, full):
     """Each text field alone, and all but each, where the data sets have the same fields and more than one."""
-    fields = [
-        configure(model, plan.shared | {"model": model, "dataset": dataset})["text_fields"]
-        for dataset in plan.datasets
-    ]
+    fields = [config["text_fields"] for config in full]
     if len(fields[0] or ()) < 2 or any(other != fields[0] for other in fields):
         return []
     alone = [Entry(f"{field} alone", model, {"text_fields": [field]}) for field in fields[0]]
@@ -104,18 +100,13 @@ def entries_of(model, switches):
     return found
 
 
-def _chosen(entries, wanted):
-    """Those that ``wanted`` names, by kind or by name, in the order of the file."""
+def _chosen(entries, asked):
+    """Those that are asked for, by kind or by name, in the order of the file; all where none is."""
     everything = [one for of_kind in entries.values() for one in of_kind]
-    if wanted is None:
+    if not asked:
         return everything
-    asked = set(_words(wanted))
-    unknown = asked - set(entries) - {one.name for one in everything}
+    unknown = set(asked) - set(entries) - {one.name for one in everything}
     if unknown:
         names = ", ".join([*entries, *(one.name for one in everything)])
         raise SettingError(f"no switch is called {', '.join(sorted(unknown))}; there are {names}")
-    return [one for kind, of_kind in entries.items() for one in of_kind if {kind, one.name} & asked]
-
-
-def _words(text):
-    return [word.strip() for word in text.split(",")]
+    return [one for kind, of_kind in entries.items() for one in of_kind if {kind, one.name} & set(asked)]

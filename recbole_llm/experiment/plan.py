@@ -90,8 +90,8 @@ def plan_from(given):
         For an unknown model, an empty list, a number that is none, a key of one training.
     """
     given = dict(given)
-    asked = _words(given.pop("models", MODELS), "models")
-    datasets = _words(given.pop("datasets", "ml-100k"), "datasets")
+    asked = words(given.pop("models", MODELS), "models")
+    datasets = words(given.pop("datasets", "ml-100k"), "datasets")
     seeds = _numbers(given.pop("seeds", "2020,2021,2022"), "seeds")
     trials = given.pop("trials", "4")
     with_strong = _yes(given.pop("strong", "True"), "strong") and STRONG not in asked
@@ -129,7 +129,7 @@ def _trials_of(entries, text):
             )
         numbers = dict.fromkeys(searched, found[0])
     else:
-        pairs = [word.partition(":") for word in _words(text, "trials")]
+        pairs = [word.partition(":") for word in words(text, "trials")]
         numbers = {name: _numbers(number, "trials")[0] for name, _, number in pairs}
         if set(numbers) != set(searched):
             raise SettingError(
@@ -165,7 +165,14 @@ def _yes(text, key):
     return str(text).lower() == "true"
 
 
-def _words(text, key):
+def words(text, key):
+    """The names of a list with commas between.
+
+    Raises
+    ------
+    SettingError
+        If there is none, or one stands twice.
+    """
     found = [word.strip() for word in str(text).strip("[]()").split(",") if word.strip()]
     if not found or len(set(found)) < len(found):
         raise SettingError(
@@ -175,10 +182,10 @@ def _words(text, key):
 
 
 def _numbers(text, key):
-    words = _words(text, key)
-    if not all(word.isascii() and word.isdigit() for word in words):
+    found = words(text, key)
+    if not all(word.isascii() and word.isdigit() for word in found):
         raise SettingError(f"{key} is {text!r}, expected whole numbers with commas between")
-    found = tuple(map(int, words))
+    found = tuple(map(int, found))
     if len(set(found)) < len(found):
         raise SettingError(f"{key} is {text!r}, expected each number once")
     return found

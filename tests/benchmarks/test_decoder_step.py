@@ -22,9 +22,8 @@ def test_the_products_of_a_step_are_those_of_its_weights(tmp_path):
     found = rows(tmp_path)
     layer = 2 * WIDTH**2 + 2 * WIDTH * WIDTH // 2 + 3 * WIDTH * INNER  # key and value have half of the heads
     biases_and_norms = WIDTH + 2 * WIDTH // 2 + 2 * WIDTH
-    weights = (
-        LAYERS * (layer + biases_and_norms) + 2 * WIDTH
-    )  # the last norm; an embedding that is never read
+    last_norm_and_unread_embedding = 2 * WIDTH
+    weights = LAYERS * (layer + biases_and_norms) + last_norm_and_unread_embedding
     assert found["weights of the Recommendation LLM"]["ours"] * 1e6 == pytest.approx(weights)
     operations = found["products; theirs: one product of bfloat16"]
     assert 0 < operations["ratio"] < 1.5
