@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 MODEL ?= LLMSeqRec
 DATASET ?= ml-100k
 ARGS ?=
+TEST_WORKERS ?= 2
 BENCHMARKS ?= main_job engine growth
 
 # Without a GPU the CPU build of torch does, at a tenth of the download; where PyTorch's own index, which has it, cannot
@@ -29,10 +30,10 @@ $(VENV)/ready: setup.cfg constraints.txt
 	touch $@
 
 test: setup lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadscope
 
 test-all: setup
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadscope -m ''
 
 lint: setup
 	$(BIN)/ruff check .
