@@ -19,6 +19,7 @@ from recbole.config import Config
 from recbole.data import utils as data_utils
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer import trainer
+from safetensors.torch import load_file
 
 from ..errors import ArtifactError
 from .patching import rebind, stand_in, wrap
@@ -68,7 +69,12 @@ def save(state, path, pickle_protocol=None):
 
 
 def load(path, map_location=None):
-    """`torch.load` of tensors and plain values; of anything else only where the user allowed it."""
+    """`torch.load` of tensors and plain values; of anything else only where the user allowed it.
+
+    A file of our own has the weights alone.
+    """
+    if str(path).endswith(".safetensors"):
+        return {"state_dict": load_file(path, device=str(map_location or "cpu"))}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings(

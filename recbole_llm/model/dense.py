@@ -28,7 +28,7 @@ def dense(model_class):
     if name not in READERS:
         raise SettingError(
             f"train_rows: dense needs a model that reads left to right, but {name} is not known to; "
-            f"RecBole's {' and '.join(READERS)} are. Set train_rows: prefix"
+            f"RecBole's {', '.join(READERS)} are. Set train_rows: prefix"
         )
     return type(name, (READERS[name], model_class), {})
 
@@ -58,6 +58,17 @@ class _DenseSASRec(_Dense):
         return read(self.trm_encoder, dropped(input_TH, rate_of(self.dropout)), layout)
 
 
+class _DenseS3Rec(_Dense):
+    """Finetuned as SASRec is trained; pretrained by RecBole's losses, on windows as in its paper, not on prefixes."""
+
+    _encode, read = _DenseSASRec._encode, _DenseSASRec.read
+
+    def calculate_loss(self, interaction):
+        """That of the stage."""
+        stage = super() if self.train_stage == "finetune" else super(_Dense, self)
+        return stage.calculate_loss(interaction)
+
+
 class _DenseGRU4Rec(_Dense):
     def read(self, item_seq_BL, length_B, next_item_BL):
         """(T, H) and (T,): the vector of every place and the item that comes after it, 0 behind a history's end."""
@@ -73,4 +84,4 @@ class _DenseGRU4Rec(_Dense):
         return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
 
-READERS = {"SASRec": _DenseSASRec, "GRU4Rec": _DenseGRU4Rec}
+READERS = {"SASRec": _DenseSASRec, "S3Rec": _DenseS3Rec, "GRU4Rec": _DenseGRU4Rec}

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import torch
 from recbole.data import create_dataset, data_preparation
-from recbole.trainer.trainer import PretrainTrainer
-from recbole.utils import ModelType, dataset_arguments, evaluation_arguments, get_trainer, init_seed
+from recbole.utils import ModelType, dataset_arguments, evaluation_arguments, init_seed
 
 from dataset_prep import prepare
 
@@ -18,7 +17,7 @@ from ..data.texts import attach_item_texts, attach_text_vectors
 from ..errors import ArtifactError, SettingError
 from ..model import get_model
 from ..model.dense import dense
-from . import parallel, values
+from . import parallel, stages, values
 from .trainer import trainer_for
 
 SETTINGS = "settings.json"
@@ -43,7 +42,7 @@ def configure(model_name, given, files=()):
     model_class = get_model(model_name)
     config = _config(model_class, given["dataset"], files, {k: v for k, v in given.items() if v is not None})
     values.check(config)
-    _refuse_two_stages(config)
+    stages.check(config)
     _refuse_rows_without(config)
     if config["train_rows"] == "dense" and not getattr(model_class, "causal", False):
         config.model_class = dense(model_class)
@@ -57,15 +56,6 @@ def configure(model_name, given, files=()):
         config["mask_history"] = True  # as RecBole ranks for such a model
     config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty()
     return config
-
-
-def _refuse_two_stages(config):
-    """Refuse RecBole's S3Rec and RaCT: a run has one stage, and keeps what validates best, which the first has not."""
-    if issubclass(get_trainer(config["MODEL_TYPE"], config["model"]), PretrainTrainer):
-        raise SettingError(
-            f"{config['model']} is pretrained and then finetuned, and a run has one stage; train it by RecBole's own "
-            "run_recbole, with train_stage: pretrain and then finetune, or choose another model"
-        )
 
 
 def _refuse_rows_without(config, offsets=None):

@@ -96,7 +96,7 @@ def best_of(trainer):
 def costs(trainer):
     """Seconds of training, weights, and the memory that the process has taken at most."""
     return {
-        "seconds": sum(entry["seconds"] for entry in trainer.curve),
+        "seconds": trainer.seconds_before + sum(entry["seconds"] for entry in trainer.curve),
         "parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }

@@ -12,7 +12,7 @@ from ..data.texts import attach_text_vectors
 from ..errors import SettingError
 from ..evaluation import report
 from ..evaluation.manifest import manifest_of
-from . import on_ray, parallel
+from . import on_ray, parallel, stages
 from .build import SETTINGS, build, configure_baseline, configured, training_part
 from .outcome import best_of, costs, test
 from .resume import LAST
@@ -124,7 +124,7 @@ def validate(given, after_validation=None, keep_weights=False):
     }
     report.write_json(folder / VALIDATION, found | {"epochs": len(trainer.curve)} | costs(trainer))
     if not keep_weights:
-        shutil.rmtree(folder / "checkpoint")
+        drop_checkpoints(folder)
     return folder
 
 
@@ -135,7 +135,21 @@ def train_and_test(config, folder, screen):
 
 
 def train(config, folder, screen, after_validation=None):
-    """The trainer of a trained model, the test part, and the manifests of the texts by field."""
+    """The trainer of a trained model, the test part, and the manifests of the texts by field.
+
+    A model of two stages is pretrained in a folder within.
+    """
+    seconds_before = 0.0
+    if stages.pretrains(config):
+        pretrained, *_ = _train(stages.first(config), folder / stages.PRETRAINED, screen)
+        stages.second(config, pretrained.saved_model_file)
+        seconds_before = sum(entry["seconds"] for entry in pretrained.curve)
+    trainer, test_data, texts = _train(config, folder, screen, after_validation)
+    trainer.seconds_before = seconds_before
+    return trainer, test_data, texts
+
+
+def _train(config, folder, screen, after_validation=None):
     config["checkpoint_dir"] = str(folder / "checkpoint")
     (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
     config.taken_up = bool(config["resume"]) and (folder / "checkpoint" / LAST).is_file()
@@ -168,12 +182,16 @@ def fit(trainer, train_data, valid_data, config, folder, screen, after_validatio
 
 def drop_weights(folder):
     """Remove all that is not the report; ``saved: False`` asks for it."""
-    for checkpoint in list(folder.rglob("checkpoint")):
-        shutil.rmtree(checkpoint)
-    for part in ("baseline", "refit"):
-        if (folder / part).is_dir():
-            (folder / part).rmdir()
+    drop_checkpoints(folder)
     (folder / SETTINGS).unlink()
+
+
+def drop_checkpoints(folder):
+    """Remove the weights of a run and of the trainings beside its main one, whose folders hold nothing else."""
+    for checkpoint in sorted(folder.rglob("checkpoint"), reverse=True):  # the inner ones first
+        shutil.rmtree(checkpoint)
+        if checkpoint.parent != folder and not any(checkpoint.parent.iterdir()):
+            checkpoint.parent.rmdir()
 
 
 def folder_of(config):

@@ -72,6 +72,7 @@ class RankingTrainer(ResumingTrainer):
         return_large_blocks_at_once()
         self.curve = []  # one dict an epoch: loss, seconds, and the validation's metrics where it was validated
         self.on_epoch = lambda _: None  # called after every validation, or every epoch where there is none
+        self.seconds_before = 0.0  # of a stage that came before
         self._resumed = self._ranks = self._other_way = None
 
     def _build_optimizer(self, **kwargs):
@@ -257,6 +258,8 @@ def multiplies_bfloat16(device):
 def trainer_for(config, model):
     """RecBole's trainer for ``model`` (some models have one of their own) behind ``RankingTrainer``."""
     theirs = get_trainer(config["MODEL_TYPE"], config["model"])
+    if issubclass(theirs, recboles.PretrainTrainer):  # ``stages`` has the stages
+        theirs = recboles.Trainer
     with curves_in(Path(config["checkpoint_dir"]) / "tensorboard"):
         return type(f"Ranking{theirs.__name__}", (RankingTrainer, theirs), {})(config, model)
 

@@ -197,7 +197,11 @@ GOOD = review("2018", "u", "A", 5)
         ),
         ("r.json", b"", "r.json is empty; fetch it again"),
         ("r.json", lines(GOOD | {"reviewerID": ""}), "r.json holds no review in 1 lines"),
-        ("r.json.gz", gzip.compress(lines(*[GOOD] * 99), mtime=0)[:60], "r.json.gz is damaged .* fetch it again"),
+        (
+            "r.json.gz",
+            gzip.compress(lines(*[GOOD] * 99), mtime=0)[:60],
+            "r.json.gz is damaged .* fetch it again",
+        ),
         ("r.json.gz", lines(GOOD), "r.json.gz is damaged .*Not a gzipped file"),
         ("r.json", None, "r.json does not exist"),
         ("m.json", b"{broken\n", "m.json:1: neither JSON nor a Python literal"),

@@ -392,12 +392,64 @@ def test_recboles_models_of_item_features_are_trained_tested_and_taken_up_again(
     assert all(torch.equal(held, weights[name]) for name, held in found.state_dict().items())
 
 
-@pytest.mark.parametrize("model", ["S3Rec", "RaCT"])
-def test_recboles_models_of_two_stages_are_refused(shop, model):
-    with pytest.raises(
-        SettingError, match=f"{model} is pretrained and then finetuned, and a run has one stage"
-    ):
-        configure(model, {"model": model, "dataset": "carousel", "data_path": str(shop)})
+def of_two_stages(shop, folder, **keys):
+    """Run RecBole's S3Rec on the carousel; returns the folder of the run."""
+    given = {"model": "S3Rec", "dataset": "carousel", "data_path": shop, "run_path": folder.parent}
+    given |= {"run_name": folder.name, "item_attribute": "colour", "topk": "[1]", "valid_metric": "NDCG@1"}
+    given |= {"load_col": "{'inter': ['user_id', 'item_id', 'timestamp'], 'item': ['item_id', 'colour']}"}
+    given |= {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "inner_size": 32, "learning_rate": 0.01}
+    given |= {"train_rows": "dense", "train_batch_size": 16, "show_progress": False}
+    given |= {"pretrain_epochs": 3, "epochs": 30, "eval_step": 30}
+    return road.main([f"--{key}={value}" for key, value in (given | keys).items()])
+
+
+def test_a_model_of_two_stages_is_pretrained_and_then_finetuned(shop, tmp_path):
+    folder = of_two_stages(shop, tmp_path / "both")
+    ranks = pd.read_parquet(folder / "ranks.parquet")
+    assert (ranks["rank"] == 1).mean() > 0.8
+    first, _ = checkpoint.load(folder / "pretrained" / "checkpoint" / "best.safetensors")
+    model, _ = restore(folder)
+    weights = model.state_dict()
+    heads = [name for name in first if name.startswith(("aap_norm", "mip_norm", "map_norm", "sp_norm"))]
+    assert len(heads) == 8  # of the first stage alone, which the second started from and left as they were
+    assert all(torch.equal(first[name], weights[name]) for name in heads)
+    assert not torch.equal(first["item_embedding.weight"], weights["item_embedding.weight"])
+    found = json.loads((folder / "metrics.json").read_text())["outcomes"][0]
+    assert found["seconds"] > sum(entry["seconds"] for entry in found["curve"])
+
+
+def test_a_run_that_was_interrupted_between_its_stages_ends_the_same(shop, tmp_path, monkeypatch):
+    whole = of_two_stages(shop, tmp_path / "whole", epochs=2, eval_step=1)
+    second = road.stages.second
+
+    def interrupted(config, weights):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(road.stages, "second", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        of_two_stages(shop, tmp_path / "parts", epochs=2, eval_step=1)
+    monkeypatch.setattr(road.stages, "second", second)
+    road.main([f"--resume={tmp_path / 'parts'}"])
+    weights = [
+        checkpoint.load(folder / "checkpoint" / "best.safetensors")[0]
+        for folder in (whole, tmp_path / "parts")
+    ]
+    assert all(torch.equal(held, weights[1][name]) for name, held in weights[0].items())
+
+
+def test_of_two_stages_the_report_alone_is_left_where_weights_are_not_asked_for(shop, tmp_path):
+    folder = of_two_stages(shop, tmp_path / "light", epochs=1, eval_step=1, saved=False)
+    assert not list(folder.rglob("*.safetensors")) and not (folder / "pretrained").exists()
+
+
+def test_an_attribute_to_pretrain_on_that_is_not_read_is_named(shop):
+    with pytest.raises(SettingError, match="item_attribute is class, but of the .item file nothing is read"):
+        configure("S3Rec", {"model": "S3Rec", "dataset": "carousel", "data_path": str(shop)})
+
+
+def test_a_model_of_other_stages_is_refused(shop):
+    with pytest.raises(SettingError, match="RaCT is trained in stages that a run does not know"):
+        configure("RaCT", {"model": "RaCT", "dataset": "carousel", "data_path": str(shop)})
 
 
 @pytest.mark.parametrize("model", ["FM", "SASRecF", "LightGCN"])
