@@ -95,7 +95,8 @@ def attach_session_intents(config, dataset, device="cpu"):
         row_N[~torch.as_tensor(aligned.present)[row_N]] = 0
         columns = dataset.events[dataset.uid_field], dataset.events[dataset.iid_field]
         dataset.session_intents[view] = Intents.of(torch.as_tensor(aligned.vectors), row_N, *columns)
-        dataset.text_fingerprints[field], manifests[field] = made.fingerprint, made.manifest
+        dataset.text_fingerprints[field] = made.fingerprint
+        manifests[field] = made.manifest | {"asked": texts.asked}
     return manifests
 
 

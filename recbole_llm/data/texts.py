@@ -59,7 +59,10 @@ def attach_text_vectors(config, dataset, device="cpu"):
             warn_of_unknown(artifact.manifest["made_from"]["encoder"]["name"], name, share)
     if config["text_control"]:
         _take_the_sense_out(dataset, config["text_control"], config["seed"])
-    return {name: art.manifest for name, art in made.items()}
+    manifests = {name: art.manifest for name, art in made.items()}
+    for name, folder in (config["text_generated"] or {}).items():
+        manifests[name] = manifests[name] | {"asked": Texts.load(folder).asked}
+    return manifests
 
 
 def attach_item_texts(config, dataset):

@@ -9,13 +9,26 @@ from .markdown import duration, percent, table
 from .outcomes import validated
 
 
+def weights(learning, frozen):
+    """How many weights a model has, those that do not learn apart."""
+    return f"{learning:,} and {frozen:,} frozen" if frozen else f"{learning:,}"
+
+
+def asked(artifact):
+    """What a language model read and wrote for the texts of an artifact, in words."""
+    found = artifact.get("asked")
+    if not found or not found["is_llm"]:
+        return "none"
+    return f"{found['backend']}: {found['read']:,} tokens read, {found['written']:,} written"
+
+
 def training(outcomes):
     """What each model cost, and some epochs of the first."""
     head = ["", "weights", "epochs", "kept epoch", "training time", "peak memory"]
     rows = [
         [
             outcome.name,
-            f"{outcome.parameters:,}",
+            weights(outcome.parameters, outcome.frozen),
             str(len(outcome.curve)),
             str(outcome.best_epoch),
             duration(outcome.seconds),
@@ -54,8 +67,18 @@ def texts(first):
         with_text, n_rows = artifact["items_with_text"], artifact["rows"]
         coverage = f"{with_text:,} of {n_rows:,} ({percent(with_text, n_rows)})"
         row = [f"`{field}`", encoder["name"], f"`{str(encoder['revision'])[:12]}`", coverage]
-        rows.append([*row, str(artifact["dimension"]), f"`{artifact['key'][:12]}`"])
-    head = ["field", "encoder", "revision", "items with text", "size", "artifact"]
+        made = [duration(artifact.get("seconds", 0)), asked(artifact)]
+        rows.append([*row, str(artifact["dimension"]), f"`{artifact['key'][:12]}`", *made])
+    head = [
+        "field",
+        "encoder",
+        "revision",
+        "items with text",
+        "size",
+        "artifact",
+        "encoded in",
+        "language model",
+    ]
     return f"## Texts\n\n{table(head, rows)}"
 
 

@@ -66,6 +66,7 @@ def metrics_of(outcomes, tests):
             "curve": outcome.curve,
             "seconds": outcome.seconds,
             "parameters": outcome.parameters,
+            "frozen": outcome.frozen,
             "peak_memory_gib": outcome.peak_memory_gib,
             "beyond_accuracy": outcome.beyond,
             "shortened": {k: _both_ways(ranks) for k, ranks in outcome.shortened.items()},

@@ -14,6 +14,7 @@ TRAIN_COUNTS = (0, 5, 10, 20, 50)  # the highest value of each bucket; what is h
 HISTORY_LENGTHS = (5, 10, 20, 50)
 FEWEST = 30  # targets, below which a mean says nothing
 METRICS = ("ndcg@10", "recall@10")
+MADE_NEW = "Test targets whose item lost all its events of the training part (`cold_share`)"
 MASKED = f"{CONVENTIONS['masked']}, from the ranks; fewer than {FEWEST} targets are too few"
 
 
@@ -83,15 +84,18 @@ def by_history(outcomes):
 
 def made_new(outcomes):
     """The section on the items that ``cold_share`` made new; empty where there are none."""
-    models = [(name, frames) for name, frames in _ranked(outcomes) if "rank_cold" in frames[0]]
+    made = of_made_new(_ranked(outcomes))
+    return f"## Items made new\n\n{MADE_NEW}; {MASKED}.\n\n{made}" if made else ""
+
+
+def of_made_new(models, metrics=METRICS):
+    """The table of the items that ``cold_share`` made new, of models as ``sliced`` takes them; empty without any."""
+    models = [(name, frames) for name, frames in models if "rank_cold" in frames[0]]
     if not models:
         return ""
-    everything = sliced("ranked among", _among("all items"), models)
-    alone = sliced("ranked among", _among("new items alone"), models, "rank_cold")
-    return (
-        "## Items made new\n\nTest targets whose item lost all its events of the training part (`cold_share`); "
-        f"{MASKED}.\n\n{everything}\n{alone.splitlines()[-1]}"
-    )
+    everything = sliced("ranked among", _among("all items"), models, metrics=metrics)
+    alone = sliced("ranked among", _among("new items alone"), models, "rank_cold", metrics)
+    return f"{everything}\n{alone.splitlines()[-1]}"
 
 
 def _among(name):

@@ -9,10 +9,11 @@ import json
 import pandas as pd
 
 from ..evaluation.beyond import beyond_table, words
+from ..evaluation.making import asked, weights
 from ..evaluation.manifest import write_bytes, write_json
 from ..evaluation.markdown import duration, pretty, signed, table, whole_percent
 from ..evaluation.outcomes import CONVENTIONS, capital
-from ..evaluation.slices import MASKED, item_slices, sliced
+from ..evaluation.slices import MADE_NEW, MASKED, history_slices, item_slices, of_made_new, sliced
 from . import pictures
 from .html import as_html
 from .results import differences, left_out, spread
@@ -52,9 +53,11 @@ def write(home, findings, plan):
             }
             parts += [
                 f"![{pretty(plan.compared)} of each model]({dataset}-bars.png)",
-                rare_items(here, plan.compared),
+                slices(here, plan.compared),
+                made_new(here, plan.compared),
                 beyond_accuracy(here),
                 f"![What it costs]({dataset}-cost.png)",
+                texts(here),
                 f"![How it is learnt]({dataset}-curves.png)",
             ]
         parts.append(chosen(here))
@@ -145,7 +148,11 @@ def _results(findings, columns):
         for key, of_each in means.items():
             best = bool(of_each[place]) and of_each[place] == max(m for m in of_each if m is not None)
             row.append(_value(found, key, best))
-        cost = [duration(found.seconds), f"{found.memory_gib:.1f} GiB", f"{found.parameters:,}"]
+        cost = [
+            duration(found.seconds),
+            f"{found.memory_gib:.1f} GiB",
+            weights(found.parameters, found.frozen),
+        ]
         rows.append([*row, *(cost if found.seeds else ["", "", ""])])
     return table(["", *columns.values(), "a training", "memory", "weights"], rows)
 
@@ -213,11 +220,47 @@ def _chance(p):
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def rare_items(findings, metric):
-    """The metric by how often an item was seen in training, the mean over the seeds."""
+def slices(findings, metric):
+    """The metric by how often an item was seen in training, and by how long a history is; means over the seeds."""
     models = [(found.name, found.ranks) for found in findings if found.seeds]
-    made = sliced("times in training", item_slices, models, metrics=[metric])
-    return f"**Rare and new items: {pretty(metric)} by how often the target stands in training**; {MASKED}.\n\n{made}"
+    by_item = sliced("times in training", item_slices, models, metrics=[metric])
+    by_history = sliced("events", history_slices, models, metrics=[metric])
+    return (
+        f"**Rare and new items: {pretty(metric)} by how often the target stands in training**; {MASKED}.\n\n{by_item}"
+        f"\n\n**Short and long histories: {pretty(metric)} by how many events the model read**\n\n{by_history}"
+    )
+
+
+def made_new(findings, metric):
+    """The metric of items that lost their training events; empty where none did."""
+    made = of_made_new([(found.name, found.ranks) for found in findings if found.seeds], metrics=[metric])
+    return (
+        f"**Items made new: {pretty(metric)}**. {MADE_NEW}, as each seed drew them; {MASKED}.\n\n{made}"
+        if made
+        else ""
+    )
+
+
+def texts(findings):
+    """What the text vectors cost, each once, with the models that read them; empty where none did."""
+    read = {}
+    for found in findings:
+        for field, artifact in found.texts.items():
+            read.setdefault((field, artifact["key"]), (artifact, []))[1].append(found.name)
+    rows = [
+        [
+            f"`{field}`",
+            ", ".join(names),
+            artifact["made_from"]["encoder"]["name"],
+            f"{artifact['items_with_text']:,}",
+            duration(artifact.get("seconds", 0)),
+            asked(artifact),
+        ]
+        for (field, _), (artifact, names) in read.items()
+    ]
+    head = ["texts", "read by", "encoder", "with text", "encoded in", "language model"]
+    said = "made once, beside the time of a training; a language model is asked by `recbole-llm generate`"
+    return f"**What the texts cost**; {said}.\n\n{table(head, rows)}" if rows else ""
 
 
 def beyond_accuracy(findings):

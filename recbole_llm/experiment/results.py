@@ -42,8 +42,10 @@ class Finding:
     curve : list of dict
         The learning curve of the first seed.
     valid_metric : str
-    seconds, memory_gib, parameters : float
-        Of a training: the mean over the seeds, the most, the number of weights.
+    seconds, memory_gib, parameters, frozen : float
+        Of a training: the mean over the seeds, the most, the number of weights that learn and of those that do not.
+    texts : dict of str to dict
+        Field -> the manifest of the text vectors that the first seed read.
     settings : dict
         What all seeds were given.
     faults : tuple of str
@@ -62,6 +64,8 @@ class Finding:
     seconds: float
     memory_gib: float
     parameters: int
+    frozen: int
+    texts: dict
     settings: dict
     faults: tuple
 
@@ -109,9 +113,17 @@ def _finding(home, dataset, name, plan):
         seconds=float(np.mean([outcome["seconds"] for outcome in outcomes])) if outcomes else 0.0,
         memory_gib=max((outcome["peak_memory_gib"] for outcome in outcomes), default=0.0),
         parameters=max((outcome["parameters"] for outcome in outcomes), default=0),
+        frozen=max((outcome.get("frozen", 0) for outcome in outcomes), default=0),
+        texts=_texts(done),
         settings={key: value for key, value in given[0].items() if key != "seed"} if given else {},
         faults=(*_faults_of_trials(home / dataset / name, plan.trials[name]), *_faults_of_seeds(folders)),
     )
+
+
+def _texts(done):
+    """What the first of some finished trainings read of texts."""
+    of_models = [_json(folder / TESTED)["texts"] for folder in done.values()]
+    return next(iter(of_models[0].values()), {}) if of_models else {}
 
 
 def _faults_of_trials(home, count):

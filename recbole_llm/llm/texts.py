@@ -82,6 +82,17 @@ class Texts:
         said = self.manifest["made_from"]["is_llm"] and self.manifest["coverage"]["answered"]
         return GENERATED if said else PICKED
 
+    @property
+    def asked(self) -> dict:
+        """Who was asked, and the tokens that this took: ``backend``, ``is_llm``, ``read``, ``written``."""
+        made, counts = self.manifest["made_from"], self.manifest["coverage"]
+        return {
+            "backend": made["backend"],
+            "is_llm": made["is_llm"],
+            "read": counts["prompt_tokens"],
+            "written": counts["answer_tokens"],
+        }
+
     def by_token(self) -> dict[str, tuple[str, ...]]:
         """Token -> its text, as an encoder takes it: ``()`` where there is none."""
         return {one.about: (one.text,) if one.text else () for one in self.given}

@@ -38,6 +38,7 @@ class Outcome:
     remarks: tuple = ()  # sentences that a model has on itself
     leaks: object = None  # evaluation.leaks.Leaks, or None where nothing is known
     peak_memory_gib: float = 0.0
+    frozen: int = 0  # weights that do not learn
 
 
 def test(trainer, test_data, config, screen, texts):
@@ -94,10 +95,12 @@ def best_of(trainer):
 
 
 def costs(trainer):
-    """Seconds of training, weights, and the memory that the process has taken at most."""
+    """Seconds of training, weights that learn and that do not, and the memory that the process has taken at most."""
+    sizes = [(p.numel(), p.requires_grad) for p in trainer.model.parameters()]
     return {
         "seconds": trainer.seconds_before + sum(entry["seconds"] for entry in trainer.curve),
-        "parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "parameters": sum(size for size, learns in sizes if learns),
+        "frozen": sum(size for size, learns in sizes if not learns),
         "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
 

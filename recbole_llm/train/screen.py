@@ -20,9 +20,10 @@ class Screen:
         """Say what is trained on what."""
         self.started, self.first_epoch = perf_counter(), trainer.start_epoch
         size = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+        stage = f" ({trainer.config['train_stage']})" if "train_stage" in trainer.config else ""
         where = f"resumed after epoch {trainer.start_epoch - 1}, " if trainer.start_epoch else ""
         self.console.print(
-            f"[bold]{trainer.config['model']}[/] on {trainer.config['dataset']}: {size:,} weights, "
+            f"[bold]{trainer.config['model']}[/]{stage} on {trainer.config['dataset']}: {size:,} weights, "
             f"{len(train_data._dataset):,} {trainer.config['train_rows'] or 'prefix'} rows, {where}in {self.folder}"
         )
 

@@ -28,6 +28,8 @@ ARTIFACT = {
     "rows": 1682,
     "dimension": 384,
     "key": "21d167db37c60ae7",
+    "seconds": 65.4,
+    "asked": {"backend": "small", "is_llm": True, "read": 90_210, "written": 1234},
 }
 MANIFEST = {
     "command": ["run_recbole_llm.py", "--model=LLMSeqRec", "--topk=[10, 20]"],
@@ -72,6 +74,7 @@ def outcome(name="LLMSeqRec", rank=1, **changes):
         "curve": curve,
         "seconds": 90.0,
         "parameters": 12345,
+        "frozen": 678,
         "ranks": ranks,
         "items": pd.DataFrame({"train_count": [0, 3, 10]}),
         "beyond": {"coverage": 0.5, "gini": 0.25},
@@ -108,7 +111,8 @@ def test_metrics_stand_in_json_by_outcome_and_convention(tmp_path, pair):
         "unmasked": "history not masked (RecBole's convention)",
     }
     assert ours["valid"] == {"ndcg@10": 0.3} and ours["best_epoch"] == 1
-    assert (ours["seconds"], ours["parameters"], ours["peak_memory_gib"]) == (90.0, 12345, 1.25)
+    assert (ours["seconds"], ours["peak_memory_gib"]) == (90.0, 1.25)
+    assert (ours["parameters"], ours["frozen"]) == (12345, 678)
 
 
 def test_the_difference_from_the_baseline_stands_in_json(tmp_path, pair):
@@ -172,9 +176,10 @@ def test_the_page_of_two_models_says_what_was_found(tmp_path, pair):
         "leave-one-out. Of each user's events in order of time, the last is the test target",
         "best NDCG@10 on the validation part, history masked.",
         "**Seed:** 7.",
-        "| LLMSeqRec | 12,345 | 3 | 1 | 1 min 30 s | 1.2 GiB |",
+        "| LLMSeqRec | 12,345 and 678 frozen | 3 | 1 | 1 min 30 s | 1.2 GiB |",
         "| **1** | 6.0000 | 0.3000 |",
-        "| `title` | tiny-bert | `0123456789ab` | 1,681 of 1,682 (99.9 %) | 384 | `21d167db37c6` |",
+        "| `title` | tiny-bert | `0123456789ab` | 1,681 of 1,682 (99.9 %) | 384 | `21d167db37c6` | 1 min 05 s | "
+        "small: 90,210 tokens read, 1,234 written |",
         "learning_rate: 0.001",
         "python run_recbole_llm.py --model=LLMSeqRec '--topk=[10, 20]'",
         "commit `abc123`, **with changes that are not committed**",

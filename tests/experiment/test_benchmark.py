@@ -79,7 +79,8 @@ def test_the_page_and_its_tables_say_the_same(finished):
     mean = f"{rows['value'][chosen].mean():.4f}"
     assert "<tr><th></th><th>NDCG@10 masked</th><th>Recall@10 masked</th>" in shown
     assert mean in text and mean in shown and shown.count("data:image/png;base64,") == 3
-    assert "times in training" in shown and "Gini index" in shown
+    assert "times in training" in shown and "Gini index" in shown and "What the texts cost" not in text
+    assert "| events | targets | Pop | LLMSeqRec |\n" in text and "| up to 5 | " in text
     ranks = [pd.read_parquet(finished / f"carousel/LLMSeqRec/seed-{seed}/ranks.parquet") for seed in (1, 2)]
     assert [len(frame) for frame in ranks] == [40, 40]
     (against,) = [
@@ -92,6 +93,22 @@ def test_the_page_and_its_tables_say_the_same(finished):
     assert "| Wilcoxon | d |" in text and page._chance(against["wilcoxon_p"]) in text
     assert "Not searched, for they have no search space or all of it was given: Pop. " in text
     assert "Seeds 1, 2: " in text and "Trials on the validation part: LLMSeqRec 2. " in text
+
+
+def test_the_page_says_what_the_texts_cost_and_how_items_made_new_are_ranked(shop, tmp_path, in_this_process):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "made.npy", rng.normal(size=(40, 12)).astype(np.float32))
+    (tmp_path / "tokens.txt").write_text("\n".join(f"i{number}" for number in range(40)))
+    texts = {"text_fields": "[]", "text_vectors": str({"made": str(tmp_path / "made.npy")})}
+    keys = texts | {"models": "LLMSeqRec,SASRec-strong", "trials": "1", "fusion": "gate", "cold_share": "0.2"}
+    plan = plan_on(shop, artifact_path=str(tmp_path / "artifacts"), **keys)
+    text = benchmark.run(plan, tmp_path / "out", workers=1).with_suffix(".md").read_text()
+    assert "| `made` | LLMSeqRec | ready-made | 40 | 0 s | none |" in text
+    ranks = [
+        pd.read_parquet(tmp_path / f"out/carousel/LLMSeqRec/seed-{seed}/ranks.parquet") for seed in (1, 2)
+    ]
+    new = [int((frame["rank_cold"] > 0).sum()) for frame in ranks]
+    assert f"| all items | {new[0]} | " in text and f"| new items alone | {new[0]} | " in text
 
 
 def test_what_is_finished_is_not_repeated_and_what_failed_is_tried_again(finished, shop, monkeypatch):

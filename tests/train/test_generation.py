@@ -120,13 +120,19 @@ def test_the_texts_have_vectors_and_a_model_trains_with_them(shop, tmp_path):
         ]
     )
     report = (tmp_path / "runs" / "one" / "report.md").read_text()
+    manifest = json.loads((tmp_path / "runs" / "one" / "manifest.json").read_text())
+    assert manifest["texts"]["LLMSeqRec"]["description"]["asked"] == Texts.load(place).asked
     assert (
         "text field `description` was made from | the item file alone, picked out by rule: no LLM" in report
     )
 
 
 def test_what_a_model_wrote_is_called_so(shop, asked):
-    assert Texts.load(run("items", shop | LLM)).template.name == "generated"
+    texts = Texts.load(run("items", shop | LLM))
+    assert texts.template.name == "generated"
+    counted = texts.manifest["coverage"]
+    assert texts.asked["is_llm"] and texts.asked["read"] == counted["prompt_tokens"] > 0
+    assert texts.asked["written"] == counted["answer_tokens"] > 0
     assert leaks.READ["generated"].startswith("what a language model wrote")
 
 
