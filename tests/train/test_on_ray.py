@@ -1,6 +1,7 @@
 """Two processes on two nodes of a Ray cluster find what one process finds."""
 
 import json
+from pathlib import Path
 
 import pytest
 from carousel import TINY, write_carousel
@@ -24,8 +25,9 @@ def given(folder, **keys):
     return [f"--{key}={value}" for key, value in (named | keys).items()]
 
 
-def test_two_nodes_train_and_test_as_one_process(cluster, tmp_path):
-    folder = write_carousel(tmp_path, n_items=90)
+def test_two_nodes_train_and_test_as_one_process(cluster, tmp_path, monkeypatch):
+    monkeypatch.chdir(write_carousel(tmp_path, n_items=90))
+    folder = Path(".")  # a node stands elsewhere
     one = road.main(given(folder, run_name="one"))
     two = road.main(given(folder, run_name="two", nproc=2, ray_address=cluster.address))
     ours, theirs = (json.loads((run / "metrics.json").read_text())["outcomes"][0] for run in (two, one))
