@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from ..errors import ArtifactError, SettingError
 from ..llm.texts import Texts
 from ..text.artifact import build_artifact
+from ..text.joined import Joined
+from ..text.templates import TITLE_COLUMNS, field_template
+from .parts import ROW_END
 from .subjects import history_hashes
 from .texts import encoder_of
 
@@ -34,6 +38,8 @@ class Intents:
         The id of the user whose history each answer is about; 0 where it is none of this data set's.
     user_N, item_N : LongTensor
         The data set's events, user by user in order of time.
+    answered : dict of str to float
+        By part, the share of its rows that have an answer.
     """
 
     vector_AD: torch.Tensor
@@ -41,13 +47,14 @@ class Intents:
     user_A: torch.Tensor
     user_N: torch.Tensor
     item_N: torch.Tensor
+    answered: dict
 
     @classmethod
-    def of(cls, vector_AD, row_N, user_N, item_N):
+    def of(cls, vector_AD, row_N, user_N, item_N, answered=None):
         """The answers about histories of these events."""
         user_A = user_N.new_zeros(len(vector_AD)).index_copy(0, row_N, user_N)
         user_A[0] = 0
-        return cls(vector_AD, row_N, user_A, user_N, item_N)
+        return cls(vector_AD, row_N, user_A, user_N, item_N, answered or {})
 
     def is_of_session(self, item_A):
         """(A,) bool: whether each item stands in the history that the answer of its row is about."""
@@ -61,8 +68,10 @@ class Intents:
         return torch.zeros(len(item_A), dtype=torch.bool).index_copy(0, row_P, torch.from_numpy(found))
 
 
-def attach_session_intents(config, dataset, device="cpu"):
+def attach_session_intents(config, dataset, device="cpu", parts=None):
     """Give ``dataset`` its ``session_intents``: by view, the ``Intents`` of the folder that ``session_intents`` names.
+
+    Each knows what share of the rows of ``parts`` (name -> data set) it speaks of.
 
     Views that the model does not read are left out. The fingerprints stand among ``text_fingerprints``, so that weights
     go with these answers alone. Returns the manifests of their vectors by field.
@@ -72,7 +81,8 @@ def attach_session_intents(config, dataset, device="cpu"):
     SettingError
         If a protocol changes the histories that the answers speak of.
     ArtifactError
-        If a folder holds texts of others, or texts that have read other events than a row's history.
+        If a folder holds texts of others, or of another data set's sessions, or texts that have read other events than
+        a row's history.
     """
     for key in ("cold_share", "shorten_histories", "disturb_histories"):
         if config[key]:
@@ -89,15 +99,38 @@ def attach_session_intents(config, dataset, device="cpu"):
             raise ArtifactError(f"session_intents: {folder} speaks of {kind}, expected sessions")
         field, written = f"intents-{view}", texts.by_token()
         progress = bool(config["show_progress"])
-        made = build_artifact(root, field, written, encoder, texts.template, config["text_dtype"], progress)
+        worded = as_names(config, written)
+        made = build_artifact(root, field, worded, encoder, texts.template, config["text_dtype"], progress)
         aligned = made.align(["[PAD]", *written], missing="mask")
         row_N = _rows(texts, dataset)
+        if not row_N.any():
+            raise ArtifactError(
+                f"session_intents: none of the {len(written):,} answers of {folder} speaks of a session of "
+                f"{config['dataset']}; name answers that were made for this data set"
+            )
         row_N[~torch.as_tensor(aligned.present)[row_N]] = 0
         columns = dataset.events[dataset.uid_field], dataset.events[dataset.iid_field]
-        dataset.session_intents[view] = Intents.of(torch.as_tensor(aligned.vectors), row_N, *columns)
+        answered = {name: _share(row_N, part) for name, part in (parts or {}).items() if len(part)}
+        dataset.session_intents[view] = Intents.of(
+            torch.as_tensor(aligned.vectors), row_N, *columns, answered
+        )
         dataset.text_fingerprints[field] = made.fingerprint
         manifests[field] = made.manifest | {"asked": texts.asked}
     return manifests
+
+
+def as_names(config, written):
+    """The answers, by what they are about, worded as the items' names are; as they are where names say more."""
+    (column, *more) = config["text_fields"] or [None]
+    if more or not config["text_join"] or column not in TITLE_COLUMNS:
+        return written
+    table = pd.DataFrame({column: {about: " ".join(texts) for about, texts in written.items()}})
+    return Joined.of([field_template(table, column)]).texts(table)
+
+
+def _share(row_N, part):
+    """The share of a part's rows that have an answer."""
+    return float((row_N[part.inter_feat[ROW_END]] > 0).float().mean())
 
 
 def _rows(texts, dataset):

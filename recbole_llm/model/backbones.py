@@ -4,7 +4,8 @@ The house's session models (``session/``) say all that of themselves. RecBole's 
 of them go through: ``gather_indexes`` is handed the hidden states of all positions to pick the last one; watched there,
 they are known without a line of a model's own code. The last state is the local vector. The global one is the vector
 that the model scores with, where that is more than its last state (NARM, STAMP, GCSAN, RecBole-SRGNN), else SR-GNN's
-attention over all states (GRU4Rec, SASRec, BERT4Rec).
+attention over all states (GRU4Rec, SASRec, BERT4Rec). Where a model picks a last one twice, as GCSAN does of its
+graph's states and of what attention makes of them, the first states are meant.
 
 Differs from RecBole's models: the score is a product with the items alone and the loss that of a wrapper, so that
 BERT4Rec has no bias of items and is trained on last events alone, and GCSAN no ``reg_weight``.
@@ -113,7 +114,7 @@ class Watched(ProductScore, nn.Module):
                 f"backbone: {type(model).__name__} does not hand its hidden states to gather_indexes, so that they "
                 "cannot be watched; GRU4Rec, SASRec, NARM, STAMP, GCSAN and BERT4Rec do"
             )
-        return watched[-1], own_BE
+        return watched[0], own_BE
 
     def views(self, item_seq_BL, layout, item_IH):
         """The last hidden state, and the model's own vector or all states weighed by their bearing on the last."""
@@ -133,8 +134,8 @@ class Watched(ProductScore, nn.Module):
         return (event_BLE * weight_BL1 * inside_BL[..., None]).sum(1)
 
     def session(self, views):
-        """(B, E): the model's own vector; where that is the last state, the mean of both views."""
-        return views.global_BH if self.has_global else (views.global_BH + views.local_BH) / 2
+        """(B, E): the vector that the model scores with."""
+        return views.global_BH if self.has_global else views.local_BH
 
 
 def last_of(event_BLE, length_B):

@@ -86,7 +86,11 @@ class VectorRecommender(SequentialRecommender):
         return self.encode(item_seq_BL, Layout.of(item_seq_len_B, only_last=True), Beside(*beside))
 
     def calculate_loss(self, interaction):
-        """The ranking loss at every position (dense rows) or at the last one (prefix rows), and what regularises."""
+        """The sum of ``loss_terms``: one number, for a batch may have other terms than the one before."""
+        return sum(self.loss_terms(interaction))
+
+    def loss_terms(self, interaction):
+        """The ranking loss at every position (dense rows) or at the last one (prefix rows), then what regularises."""
         s, item_seq_BL = self.settings, interaction[self.ITEM_SEQ]
         layout = Layout.of(interaction[self.ITEM_SEQ_LEN], only_last=not self.dense)
         target_T = layout.pack(interaction[NEXT_ITEMS]) if self.dense else interaction[self.POS_ITEM_ID]
@@ -103,13 +107,10 @@ class VectorRecommender(SequentialRecommender):
                 user_TH = F.embedding(with_target_T, user_TH)
             log_q = self.log_q_I if self.log_q_I is None or item_N is None else self.log_q_I[item_N]
             scored_IH = self.scored(self.current_items(), item_N)
-            terms = (
-                self.ranking_loss(user_TH, scored_IH, target_T, negative, log_q),
-                *self.regularisation(interaction),
-            )
+            ranking = self.ranking_loss(user_TH, scored_IH, target_T, negative, log_q)
+            return ranking, *self.regularisation(interaction)
         finally:
             self._kept.clear()
-        return terms if len(terms) > 1 else terms[0]
 
     def _named(self, *ids):
         """The items that a batch names, (N,) with padding first, and its ids as places among them.

@@ -6,8 +6,8 @@ the sum of the names of the K items nearest to it, each weighed by its cosine; w
 Without a language model (``heuristic``) the long-term view answers with the session's medoid by the items' names, the
 short-term view with its last item, and so does the one view that no word qualifies, ``normal``.
 
-Controls (``intent_control``) change the table of answers once, by the seed: each answer is given to the sessions of
-another, or noise is. So a session has the same wrong answer at every epoch and in every ranking.
+Controls (``intent_control``) change once, by the seed, what a session is answered: it has the answer of another, or
+noise. So it has the same wrong answer at every epoch and in every ranking, and one that says nothing of it.
 
 Shapes: B sessions, T packed events, I items with padding, A answers with row 0 for none, D text-vector size, K items.
 """
@@ -20,9 +20,10 @@ from torch import nn
 
 from ..errors import SettingError
 from .ranges import NOT_NEGATIVE, check_ranges
+from .session.graph import sums
 
 CELLS = 8_000_000  # cosines held at a time
-NAMED = 0.8  # cosine from which on an answer names an item; word for word it is some 0.9, for a name's text has a label
+NAMED = 0.8  # cosine from which on an answer names an item; word for word it is 1, or some 0.9 where names say more
 ANCHORS = ("global", "local", "fused")
 STAND_INS = {"long": "medoid", "short": "last", "normal": "last"}  # normal: asked about without a qualifier
 
@@ -32,10 +33,10 @@ class HeuristicIntents(nn.Module):
 
     remarks = ()
 
-    def __init__(self, names, views, control="none", seed=0, **how):
+    def __init__(self, names, views, item_N=None, control="none", seed=0, **how):
         super().__init__()
         name_ID, present_I = torch.as_tensor(names.vectors).float(), torch.as_tensor(names.present)
-        self.views = tuple(views)
+        self.views, self.is_controlled = tuple(views), control != "none"
         if alone := set(views) - set(STAND_INS):
             raise SettingError(
                 f"views: nothing stands in for the answers of {', '.join(sorted(alone))}; name their folders in "
@@ -43,24 +44,34 @@ class HeuristicIntents(nn.Module):
             )
         self.register_buffer("unit_ID", F.normalize(name_ID, dim=1), persistent=False)
         answer_ID = localized(name_ID, present_I, name_ID, present_I, **how).vector_AD
-        owner_I = torch.arange(len(name_ID)) * present_I  # every item answers for itself
-        self.register_buffer("answer_ID", controlled(answer_ID, owner_I, control, seed), persistent=False)
+        if control == "random":
+            answer_ID = noise_for(answer_ID, present_I, seed)
+        self.register_buffer("answer_ID", answer_ID, persistent=False)
         self.register_buffer("present_I", present_I, persistent=False)
+        for place, view in enumerate(self.views if self.is_controlled else ()):
+            draw = torch.Generator().manual_seed(seed + place)
+            other_N = item_N[torch.randperm(len(item_N), generator=draw)]
+            self.register_buffer(f"other_{view}", other_N, persistent=False)
 
     def forward(self, item_T, session_T, last_T, end_B=None):
-        """By view, the answers' vectors (B, D) and whether there is one (B,)."""
+        """By view, the answers' vectors (B, D) and whether there is one (B,); a control has none for a new session."""
         found = {}
         for view in self.views:
-            is_medoid = STAND_INS[view] == "medoid"
-            item_B = item_T[self._medoids(item_T, session_T, len(last_T)) if is_medoid else last_T]
+            if self.is_controlled:
+                item_B = torch.zeros_like(last_T) if end_B is None else getattr(self, f"other_{view}")[end_B]
+            elif STAND_INS[view] == "medoid":
+                item_B = item_T[self._medoids(item_T, session_T, len(last_T))]
+            else:
+                item_B = item_T[last_T]
             found[view] = F.embedding(item_B, self.answer_ID), self.present_I[item_B]
         return found
 
     def _medoids(self, item_T, session_T, n_sessions):
         """(B,): the event whose item is nearest to the mean of its session's; the first of several."""
         unit_TD = F.embedding(item_T, self.unit_ID)
-        sum_BD = unit_TD.new_zeros(n_sessions, unit_TD.shape[1]).index_add_(0, session_T, unit_TD)
-        near_T = (unit_TD * sum_BD[session_T]).sum(1)
+        in_order_T, order_T = session_T.sort(stable=True)
+        sum_BD = sums(unit_TD, in_order_T, n_sessions, order_T)
+        near_T = (unit_TD * F.embedding(session_T, sum_BD)).sum(1)
         best_B = near_T.new_full((n_sessions,), -torch.inf).scatter_reduce(0, session_T, near_T, "amax")
         place_T = torch.arange(len(item_T), device=item_T.device)
         is_best_T = near_T >= best_B[session_T]
@@ -131,7 +142,7 @@ def intents_of(settings, dataset, control="none", seed=0):
     how = {"k": s.topk_localize, "localize": s.localize, "control": control, "seed": seed}
     if s.session_intents:
         return GivenIntents({view: dataset.session_intents[view] for view in s.views}, names, **how)
-    return HeuristicIntents(names, s.views, **how)
+    return HeuristicIntents(names, s.views, dataset.events[dataset.iid_field], **how)
 
 
 def controlled(answer_AD, owner_A, control, seed):
@@ -142,19 +153,24 @@ def controlled(answer_AD, owner_A, control, seed):
     owner_A : LongTensor
         Whose each answer is, from 1; 0 is no answer and stays none.
     control : {"none", "shuffled", "random"}
-        Leave them; give each owner's sessions the answers of another; or noise as wide as the answers.
+        Leave them; give each owner's sessions the answers of another; or noise.
     """
     match control:
         case "shuffled":
-            return answer_AD[exchanged(owner_A, seed)]
+            return answer_AD[among_others(owner_A, seed)]
         case "random":
-            noise_AD = torch.randn(answer_AD.shape, generator=torch.Generator().manual_seed(seed))
-            width_D = answer_AD[owner_A > 0].std(0, unbiased=False)
-            return noise_AD * width_D * (owner_A > 0)[:, None]
+            return noise_for(answer_AD, owner_A > 0, seed)
     return answer_AD
 
 
-def exchanged(owner_A, seed):
+def noise_for(answer_AD, known_A, seed):
+    """(A, D): for each known answer noise of the answers' mean and width; zeros where there is none."""
+    noise_AD = torch.randn(answer_AD.shape, generator=torch.Generator().manual_seed(seed))
+    known_KD = answer_AD[known_A]
+    return (known_KD.mean(0) + noise_AD * known_KD.std(0, unbiased=False)) * known_A[:, None]
+
+
+def among_others(owner_A, seed):
     """(A,): in the place of each answer one of another owner, each given once; those without an owner stay.
 
     Owner after owner in an order drawn by the seed, all move on by as many places as the owner of most has answers.
@@ -221,7 +237,10 @@ def remarks_on(view, intents, pinned):
         return ()
     names_A = pinned.near_A[known_A] >= NAMED
     seen_A = intents.is_of_session(pinned.item_A)[known_A] & names_A
+    shares = ", ".join(f"{share:.0%} of {part}" for part, share in intents.answered.items())
+    rows = (f"its {view} answers speak of {shares} rows",) if shares else ()
     return (
+        *rows,
         f"of its {len(names_A):,} {view} answers {(~names_A).float().mean():.1%} name no item (best cosine with a name "
         f"below {NAMED}), {seen_A.float().mean():.1%} one of the session itself",
     )

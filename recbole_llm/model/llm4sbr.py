@@ -8,7 +8,7 @@ Training needs no language model and ranking neither: answers are made ahead (``
 stand-ins take their place (``intents.py``).
 
 Differs from the released code: a missing answer has a learned vector and is left out of the alignment; ``fuse`` has two
-further ways; the text enters the score by two gates alone in ``scalar_gate``, which is the code's way; several views of
+further ways; the text enters the score by the gates alone in ``scalar_gate``, which is the code's way; several views of
 one anchor are each gated by the anchor as it was; the learning rate is constant, the paper's becomes a tenth every
 three epochs.
 
@@ -63,10 +63,8 @@ class LLM4SBR(SessionRecommender):
             text_size = next(iter(dataset.text_vectors.values())).vectors.shape[1]
             self.project = nn.Linear(text_size, size)  # eq. (7), one for all views
             self.no_answer = nn.Parameter(torch.zeros(size))
-        gate_size = {"scalar_gate": 1, "vector_gate": size, "concat": 0}[s.fuse]
-        self.gates = nn.ModuleDict(
-            {view: nn.Linear(size, gate_size, bias=False) for view in s.views if gate_size}
-        )
+        gate_size = size if s.fuse == "vector_gate" else 1
+        self.gates = nn.ModuleDict({view: nn.Linear(size, gate_size, bias=False) for view in s.views})
         parts = len(self.anchors) + (len(s.views) if s.fuse == "concat" else 0)
         self.join = nn.Linear(parts * size, size)
         for module in (self.join, *self.gates.values(), *([self.project] if s.views else [])):
@@ -110,8 +108,9 @@ class LLM4SBR(SessionRecommender):
         return self.backbone.views(item_seq_BL, layout, item_IH)
 
     def session(self, views):
-        """(B, H): the session vector without any text."""
-        return self.fused(views, {})
+        """(B, H): the vector of sessions that have no answer."""
+        unknown_BH = self.no_answer.expand_as(views.local_BH) if self.settings.views else None
+        return self.fused(views, {view: (unknown_BH, None) for view in self.settings.views})
 
     def texts(self, item_seq_BL, layout, end_B):
         """By view, the projected answers t_v (B, H) and whether there is one (B,), eqs. (1)-(7)."""
@@ -140,12 +139,11 @@ class LLM4SBR(SessionRecommender):
         for name in self.anchors:
             gated_BH = anchor_BH = self.anchor(name, views)
             for view, met in s.views.items():
-                if met != name or view not in texts:
+                if met != name:
                     continue
                 text_BH, _ = texts[view]
                 if s.fuse == "concat":
                     more.append(text_BH)
-                    continue
                 gate = self.gates[view](torch.sigmoid(anchor_BH + text_BH))
                 gated_BH = gated_BH * (torch.sigmoid(gate) if s.fuse == "vector_gate" else gate)
             parts.append(gated_BH)

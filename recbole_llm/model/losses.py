@@ -158,19 +158,19 @@ def alignment_and_uniformity(first_BH, second_BH, which="both", most=2048):
     """L_align + (L_unif(first) + L_unif(second)) / 2 between two views of the same B things; None for fewer than two.
 
     L_align, from 0 to 4, is the mean squared distance of a thing's two views on the unit sphere; L_unif, at most 0, the
-    logarithm of the mean of exp(-2 d^2) over all pairs of one view. Pairs grow like B^2: of more than ``most`` things
-    the first so many are taken.
+    logarithm of the mean of exp(-2 d^2) over all pairs of one view. Pairs grow like B^2: they are those of the first
+    ``most`` things.
 
     Tongzhou Wang and Phillip Isola, ICML 2020, https://arxiv.org/abs/2005.10242; as DirectAU, Chenyang Wang et al., KDD
     2022, https://arxiv.org/abs/2206.12811, has them.
     """
     if len(first_BH) < 2:
         return None
-    first_BH, second_BH = (F.normalize(view[:most].float(), dim=1) for view in (first_BH, second_BH))
+    first_BH, second_BH = (F.normalize(view.float(), dim=1) for view in (first_BH, second_BH))
     align = (first_BH - second_BH).pow(2).sum(1).mean()
     if which == "align":
         return align
-    uniform = (_uniformity(first_BH) + _uniformity(second_BH)) / 2
+    uniform = (_uniformity(first_BH[:most]) + _uniformity(second_BH[:most])) / 2
     return uniform if which == "uniform" else align + uniform
 
 

@@ -147,7 +147,10 @@ def build(config):
         attach_item_texts(config, train_set)
     if getattr(config.model_class, "reads_intents", lambda config: False)(config):
         with parallel.first_alone():
-            texts |= attach_session_intents(config, train_set, config["device"])
+            named = dict(
+                zip(("training", "validation", "test"), (part._dataset for part in parts), strict=True)
+            )
+            texts |= attach_session_intents(config, train_set, config["device"], named)
     init_seed(config["seed"], config["reproducibility"])
     return parts, texts, config.model_class(config, train_set).to(config["device"])
 

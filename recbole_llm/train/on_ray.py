@@ -12,7 +12,8 @@ from ..llm.on_ray import connect
 def launch(work, given, count, address):
     """Run ``work(given)`` in ``count`` processes of the Ray cluster at ``address`` (``auto``: the one of this machine).
 
-    Returns what the first process returns, a path, from the folder where this one stands; an error of a process is raised here as it was.
+    Returns what the first process returns, a path, from the folder where this one stands; an error of a process is
+    raised here as it was.
     """
     import torch
     from ray.train import RunConfig, ScalingConfig, WorkerGroupError
@@ -21,7 +22,9 @@ def launch(work, given, count, address):
     stand = os.getcwd()
 
     def loop():
-        os.chdir(stand)  # relative paths are read from where the training was begun; a node has a folder of its own
+        os.chdir(
+            stand
+        )  # relative paths are read from where the training was begun; a node has a folder of its own
         return str(work(given))
 
     connect(address, log_to_driver=True)

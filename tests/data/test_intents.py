@@ -2,12 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from carousel import write_carousel
 
 from recbole_llm.data.intents import attach_session_intents
+from recbole_llm.data.parts import ROW_END
 from recbole_llm.data.subjects import history_hashes
+from recbole_llm.data.texts import attach_text_vectors
 from recbole_llm.errors import ArtifactError, SettingError
 from recbole_llm.llm.generate import Given, Tally
 from recbole_llm.llm.texts import Origin, publish
@@ -131,6 +134,40 @@ def test_answers_that_have_read_the_same_last_event_after_others_are_refused(bui
     config["session_intents"] = {"long": str(wrong.directory)}
     with pytest.raises(ArtifactError, match="has read other events than this data set has before 1 of its 1"):
         attach_session_intents(config, dataset)
+
+
+def test_answers_of_another_data_set_are_refused(built, tmp_path, monkeypatch):
+    config, dataset = built
+    texts, _ = answers(tmp_path / "a", dataset, "Horse number 5")
+    config["session_intents"] = {"long": str(texts.directory)}
+    names = dataset.field2id_token["user_id"]
+    monkeypatch.setitem(dataset.field2id_token, "user_id", np.array([f"other-{name}" for name in names]))
+    with pytest.raises(ArtifactError, match="none of the 1 answers of .* speaks of a session of carousel"):
+        attach_session_intents(config, dataset)
+
+
+def test_an_answer_that_is_a_title_is_worded_and_so_placed_as_its_item_is(built, tmp_path):
+    config, dataset = built
+    texts, _ = answers(tmp_path / "a", dataset, "Horse number 5")
+    config["session_intents"] = {"long": str(texts.directory)}
+    for joined in (True, False):
+        config["text_join"] = joined
+        attach_text_vectors(config, dataset)
+        attach_session_intents(config, dataset)
+        (names,) = dataset.text_vectors.values()
+        item = dataset.field2token_id["item_id"]["i5"]
+        named = torch.as_tensor(names.vectors[item])
+        answer = dataset.session_intents["long"].vector_AD[1]
+        assert torch.cosine_similarity(answer, named, 0) > 0.999
+
+
+def test_what_share_of_the_rows_has_an_answer_is_known(built, tmp_path):
+    config, dataset = built
+    texts, place = answers(tmp_path / "a", dataset, "Horse number 5")
+    config["session_intents"] = {"long": str(texts.directory)}
+    attach_session_intents(config, dataset, parts={"training": dataset})
+    share = (dataset.inter_feat[ROW_END] == place).float().mean().item()
+    assert dataset.session_intents["long"].answered == {"training": share}
 
 
 def test_answers_about_others_than_sessions_are_refused(built, tmp_path):

@@ -75,7 +75,7 @@ def batch():
 def test_the_second_loss_is_small_and_summed_over_the_batch(folder):
     model = model_of(folder, "DHCN").train()
     torch.manual_seed(3)
-    ranking, further = model.calculate_loss(batch())
+    ranking, further = model.loss_terms(batch())
     torch.manual_seed(3)
     seq_BL, length_B = batch_of()
     graph = SessionGraph.of(seq_BL, Layout.of(length_B))
@@ -89,7 +89,7 @@ def test_the_second_loss_is_small_and_summed_over_the_batch(folder):
 
 
 def test_without_its_weight_there_is_no_second_loss(folder):
-    assert model_of(folder, "DHCN", lambda_ssl=0.0).train().calculate_loss(batch()).dim() == 0
+    assert len(model_of(folder, "DHCN", lambda_ssl=0.0).train().loss_terms(batch())) == 1
 
 
 @pytest.mark.parametrize("detach", [True, False])
