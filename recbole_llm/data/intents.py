@@ -1,8 +1,8 @@
 """What a language model said of sessions, aligned to the rows that may read it.
 
-``recbole-llm generate sessions`` asks about each row's history and calls the answer ``<user>@<events before the
-target>``. Here the answers become vectors, by the encoder of the items' names, and each place among the data set's
-events is told which answer speaks of what came before it.
+``recbole-llm generate sessions`` asks about each row's history, and an answer is known by the items that it has read.
+Here the answers become vectors, by the encoder of the items' names, and each place among the data set's events is told
+which answer speaks of what came before it; a new session is looked up by its items.
 
 Shapes: A answers with row 0 for none, D text-vector size, N events of the data set.
 """
@@ -20,7 +20,7 @@ from ..text.artifact import build_artifact
 from ..text.joined import Joined
 from ..text.templates import TITLE_COLUMNS, field_template
 from .parts import ROW_END
-from .subjects import history_hashes
+from .subjects import history_hash, history_hashes
 from .texts import encoder_of
 
 
@@ -38,6 +38,10 @@ class Intents:
         The id of the user whose history each answer is about; 0 where it is none of this data set's.
     user_N, item_N : LongTensor
         The data set's events, user by user in order of time.
+    row_of : dict of str to int
+        ``subjects.history_hash`` of what an answer has read -> its row.
+    tokens : list of str
+        Of the items, by id.
     answered : dict of str to float
         By part, the share of its rows that have an answer.
     """
@@ -47,14 +51,20 @@ class Intents:
     user_A: torch.Tensor
     user_N: torch.Tensor
     item_N: torch.Tensor
+    row_of: dict
+    tokens: list
     answered: dict
 
     @classmethod
-    def of(cls, vector_AD, row_N, user_N, item_N, answered=None):
+    def of(cls, vector_AD, row_N, user_N, item_N, row_of=None, tokens=(), answered=None):
         """The answers about histories of these events."""
         user_A = user_N.new_zeros(len(vector_AD)).index_copy(0, row_N, user_N)
         user_A[0] = 0
-        return cls(vector_AD, row_N, user_A, user_N, item_N, answered or {})
+        return cls(vector_AD, row_N, user_A, user_N, item_N, row_of or {}, tokens, answered or {})
+
+    def row_about(self, items):
+        """The row of the answer about a history of these items, by their ids in their order; 0 for none."""
+        return self.row_of.get(history_hash(self.tokens[item] for item in items), 0)
 
     def is_of_session(self, item_A):
         """(A,) bool: whether each item stands in the history that the answer of its row is about."""
@@ -81,8 +91,7 @@ def attach_session_intents(config, dataset, device="cpu", parts=None):
     SettingError
         If a protocol changes the histories that the answers speak of.
     ArtifactError
-        If a folder holds texts of others, or of another data set's sessions, or texts that have read other events than
-        a row's history.
+        If a folder holds texts of others than sessions, or has read none of this data set's histories.
     """
     for key in ("cold_share", "shorten_histories", "disturb_histories"):
         if config[key]:
@@ -102,17 +111,21 @@ def attach_session_intents(config, dataset, device="cpu", parts=None):
         worded = as_names(config, written)
         made = build_artifact(root, field, worded, encoder, texts.template, config["text_dtype"], progress)
         aligned = made.align(["[PAD]", *written], missing="mask")
-        row_N = _rows(texts, dataset)
+        row_of, row_N = _rows(texts, dataset)
         if not row_N.any():
             raise ArtifactError(
-                f"session_intents: none of the {len(written):,} answers of {folder} speaks of a session of "
+                f"session_intents: none of the {len(written):,} answers of {folder} has read a history of "
                 f"{config['dataset']}; name answers that were made for this data set"
             )
         row_N[~torch.as_tensor(aligned.present)[row_N]] = 0
-        columns = dataset.events[dataset.uid_field], dataset.events[dataset.iid_field]
-        answered = {name: _share(row_N, part) for name, part in (parts or {}).items() if len(part)}
         dataset.session_intents[view] = Intents.of(
-            torch.as_tensor(aligned.vectors), row_N, *columns, answered
+            torch.as_tensor(aligned.vectors),
+            row_N,
+            dataset.events[dataset.uid_field],
+            dataset.events[dataset.iid_field],
+            {history: row for history, row in row_of.items() if aligned.present[row]},
+            list(map(str, dataset.field2id_token[dataset.iid_field])),
+            {name: _share(row_N, part) for name, part in (parts or {}).items() if len(part)},
         )
         dataset.text_fingerprints[field] = made.fingerprint
         manifests[field] = made.manifest | {"asked": texts.asked}
@@ -134,31 +147,16 @@ def _share(row_N, part):
 
 
 def _rows(texts, dataset):
-    """(N,): the row, from 1, of the answer about what came before each event.
+    """Hash of what an answer has read -> its row, from 1; and (N,), the row of what came before each event, 0 for none.
 
-    An answer that counts other events than there are, or has read others, was made from another split or data set; one
-    of an older file tells no more than the last that it has read.
+    Whoever has the very same history may read an answer, for nothing else was told.
     """
-    user_N = dataset.events[dataset.uid_field].numpy()
-    item_N = dataset.field2id_token[dataset.iid_field][dataset.events[dataset.iid_field].numpy()]
-    first = np.flatnonzero(np.r_[True, user_N[1:] != user_N[:-1]])
-    begin = dict(zip(dataset.field2id_token[dataset.uid_field][user_N[first]], first.tolist(), strict=True))
-    hashes = history_hashes(dataset)
-    row_N, wrong = torch.zeros(len(user_N), dtype=torch.long), []
-    for row, (about, (count, last, *read)) in enumerate(((a, texts.cuts[a]) for a in texts.by_token()), 1):
-        user = about.rpartition("@")[0]
-        if user not in begin:  # filtered out of this data set
-            continue
-        place = begin[user] + count
-        is_there = place < len(user_N) and user_N[place] == user_N[begin[user]]
-        if is_there and item_N[place - 1] == str(last) and read in ([], [hashes[place]]):
-            row_N[place] = row
-        else:
-            wrong.append(about)
-    if wrong:
-        raise ArtifactError(
-            f"{texts.directory} has read other events than this data set has before {len(wrong):,} of its "
-            f"{len(texts.given):,} places, e.g. {', '.join(wrong[:3])}; run `recbole-llm generate sessions` with this "
-            "run's settings"
-        )
-    return row_N
+    row_of = {}
+    for row, about in enumerate(texts.by_token(), 1):
+        if len(texts.cuts[about]) < 3:
+            raise ArtifactError(
+                f"{texts.directory} is of an older version, which did not say what an answer has read; run "
+                "`recbole-llm generate sessions` again"
+            )
+        row_of[texts.cuts[about][2]] = row
+    return row_of, torch.tensor([row_of.get(history, 0) for history in history_hashes(dataset)])

@@ -19,6 +19,8 @@ from ..text.plain import clean
 from ..text.templates import ATTRIBUTES, field_texts, read_columns, title_column
 from .parts import ROW_END
 
+DIGITS = 12  # of the hash of what was read
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -123,14 +125,19 @@ def sessions(parts, lines: Mapping[str, str], length: int) -> Iterator[Subject]:
 
 
 def history_hashes(part) -> list[str]:
-    """For each of the N events 12 digits of a hash of the items that its user met before it, in their order."""
+    """For each of the N events some digits of a hash of the items that its user met before it, in their order."""
     (_, item), found, of_user = _columns(part), [], None
     for place, first in enumerate(part.user_start.tolist()):
         if place == first:
             of_user = hashlib.sha256()
-        found.append(of_user.hexdigest()[:12])
+        found.append(of_user.hexdigest()[:DIGITS])
         of_user.update(f"{item[place]}\n".encode())
     return found
+
+
+def history_hash(tokens) -> str:
+    """The same of one history, by the tokens of its items."""
+    return hashlib.sha256("".join(f"{token}\n" for token in tokens).encode()).hexdigest()[:DIGITS]
 
 
 def user_texts(folder, training) -> dict[str, tuple[str, ...]]:

@@ -91,7 +91,7 @@ class GivenIntents(nn.Module):
     def __init__(self, given, names, control="none", seed=0, **how):
         super().__init__()
         name_ID, present_I = torch.as_tensor(names.vectors).float(), torch.as_tensor(names.present)
-        self.views, self.remarks = tuple(given), ()
+        self.given, self.views, self.remarks = given, tuple(given), ()
         for view, intents in given.items():
             pinned = localized(intents.vector_AD, intents.user_A > 0, name_ID, present_I, **how)
             answer_AD = controlled(pinned.vector_AD, intents.user_A, control, seed)
@@ -100,13 +100,23 @@ class GivenIntents(nn.Module):
             self.register_buffer(f"row_{view}", intents.row_N, persistent=False)
 
     def forward(self, item_T, session_T, last_T, end_B=None):
-        """By view, the answers' vectors (B, D) and whether there is one (B,); a new session has no place, so none."""
+        """By view, the answers' vectors (B, D) and whether there is one (B,); a new session is looked up."""
         found = {}
         for view in self.views:
-            row_N, answer_AD = getattr(self, f"row_{view}"), getattr(self, f"answer_{view}")
-            row_B = torch.zeros_like(last_T) if end_B is None else row_N[end_B]
+            answer_AD = getattr(self, f"answer_{view}")
+            if end_B is None:
+                row_B = self._rows_about(view, item_T, session_T, len(last_T))
+            else:
+                row_B = getattr(self, f"row_{view}")[end_B]
             found[view] = F.embedding(row_B, answer_AD), row_B > 0
         return found
+
+    def _rows_about(self, view, item_T, session_T, n_sessions):
+        """(B,): the answer about each session, found by its items."""
+        items = [[] for _ in range(n_sessions)]
+        for session, item in zip(session_T.tolist(), item_T.tolist(), strict=True):
+            items[session].append(item)
+        return torch.tensor([self.given[view].row_about(of_one) for of_one in items], device=item_T.device)
 
 
 def check_views(s):

@@ -94,7 +94,7 @@ def test_a_report_says_how_many_answers_name_no_item_and_how_many_one_of_their_s
     user_N, item_N = torch.tensor([1, 1, 1, 2, 2, 2]), torch.tensor([1, 2, 3, 3, 1, 2])
     vector_AD = torch.tensor([[0.0, 0.0], [9.0, 0.1], [9.0, 0.1], [0.0, 1.0], [-1.0, 0.2], [0.0, 7.0]])
     row_N = torch.tensor([0, 1, 2, 0, 3, 4])  # row 5: of another data set
-    intents = Intents.of(vector_AD, row_N, user_N, item_N, {"training": 0.5, "test": 0.0})
+    intents = Intents.of(vector_AD, row_N, user_N, item_N, answered={"training": 0.5, "test": 0.0})
     found = GivenIntents(
         {"long": intents}, AlignedVectors(NAMES.numpy(), PRESENT.numpy()), k=k, localize="sum"
     )
