@@ -14,7 +14,7 @@ class Row:
     """One figure: ours beside theirs, and what was asked for (``at_least``; a lower bound on ``ratio`` or ``ours``)."""
 
     measure: str
-    ours: float
+    ours: float | None
     theirs: float | None
     at_least: float | None
     unit: str
@@ -22,7 +22,7 @@ class Row:
     @property
     def ratio(self):
         """Ours divided by theirs."""
-        return self.ours / self.theirs if self.theirs else None
+        return self.ours / self.theirs if self.theirs and self.ours is not None else None
 
 
 def parser(description):

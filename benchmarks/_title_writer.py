@@ -1,7 +1,8 @@
 """A generative recommender to be compared with: a T5 that reads titles and writes the next one, by beam search.
 
 As P5 and its like do (Shijie Geng et al., RecSys 2022, https://arxiv.org/abs/2203.13366), with titles for item ids. For
-evaluation only: what it writes is mapped to an item, the same title first, else the most alike, else nothing.
+evaluation only: what it writes is mapped to an item, the same title first (case and spaces aside), else the most alike,
+else nothing.
 
 Shapes: B users, T tokens.
 """
@@ -22,7 +23,8 @@ class TitleWriter:
     def __init__(self, model, tokenizer, titles, told, max_items=50):
         self.model, self.tokenizer, self.max_items = model, tokenizer, max_items
         self.titles, self.told = titles, told
-        self.item_of = {title: item for item, title in reversed(list(enumerate(titles))) if title}
+        # of two items with one title the first
+        self.item_of = {plain(title): item for item, title in reversed(list(enumerate(titles))) if title}
 
     def prompt(self, history):
         """The text of a history, a list of item ids, its newest ``max_items`` alone."""
@@ -46,8 +48,8 @@ class TitleWriter:
         return sum(losses[-(steps // 10 or 1) :]) / (steps // 10 or 1)
 
     @torch.no_grad()
-    def recommend(self, histories, length=None):
-        """For each history up to ``BEAMS`` item ids, the likeliest first, and how many tokens were written in all.
+    def write(self, histories, length=None):
+        """For each history ``BEAMS`` titles, the likeliest first, and how many tokens were written in all.
 
         With ``length`` each title has so many tokens, whatever a writer who has learnt too little would do.
         """
@@ -59,7 +61,11 @@ class TitleWriter:
         )
         texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
         lists = [texts[first : first + BEAMS] for first in range(0, len(texts), BEAMS)]
-        tokens = int((written != self.tokenizer.pad_token_id).sum())
+        return lists, int((written != self.tokenizer.pad_token_id).sum())
+
+    def recommend(self, histories, length=None):
+        """For each history up to ``BEAMS`` item ids, the likeliest first, and how many tokens were written in all."""
+        lists, tokens = self.write(histories, length)
         return [self.items(each) for each in lists], tokens
 
     def title_length(self):
@@ -69,11 +75,13 @@ class TitleWriter:
 
     def items(self, texts):
         """The items that some texts name, each once."""
-        found = (self._item(text.strip()) for text in texts)
+        found = (self._item(plain(text)) for text in texts)
         return list(dict.fromkeys(item for item in found if item is not None))
 
     def _item(self, text):
-        if text not in self.item_of:
+        if (
+            text not in self.item_of
+        ):  # a search through all titles: thousands of times dearer than the look-up
             near = difflib.get_close_matches(text, self.item_of, 1, ALIKE)
             text = near[0] if near else None
         return self.item_of.get(text)
@@ -85,3 +93,8 @@ class TitleWriter:
     def _tokens(self, texts, longest, cut_at):
         self.tokenizer.truncation_side = cut_at
         return self.tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+
+
+def plain(title):
+    """A title without what a writer may change in it and name the same item: case, and how its words are spaced."""
+    return " ".join(title.casefold().split())

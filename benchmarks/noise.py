@@ -2,10 +2,12 @@
 
 ``python -m benchmarks.noise runs/HIER runs/RAG --picture noise.png``
 
-The runs were made with ``--disturb_histories="[0.1,0.3,0.5]"``; runs of one model with several seeds are put together.
+The runs were made with ``--disturb_histories="[0.1,0.3,0.5]"``. Runs that differ by their seed alone are put together;
+where runs of one model were given different settings, each kind has a line of its own that names them.
 """
 
 import json
+from itertools import dropwhile
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +15,73 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import _rows
+from recbole_llm.config import read_arguments
 from recbole_llm.errors import ArtifactError
 
 METRIC = "ndcg@10"
+SETTINGS = ("settings.json", "cell.json")  # what a run was given: of a single one, of one of a benchmark's
+ALONE = """
+    seed model dataset data_path raw_path artifact_path checkpoint_dir run_path run_name resume saved show_progress
+    use_gpu gpu_id nproc device_threads eval_batch_size disturb_histories shorten_histories baseline refit
+""".split()  # keys that tell no two models apart
+
+
+def settings_of(run):
+    """What a run was given, as text by key, without what tells no two models apart; of a folder, that it was given.
+
+    Raises
+    ------
+    ArtifactError
+        If the run kept none.
+    """
+    for name in SETTINGS:
+        if (Path(run) / name).is_file():
+            given = json.loads((Path(run) / name).read_text(encoding="utf-8"))
+            break
+    else:  # a run that kept no weights kept no settings
+        command = json.loads((Path(run) / "manifest.json").read_text(encoding="utf-8")).get("command", ())
+        given = read_arguments(dropwhile(lambda word: not word.startswith("-"), command))
+        if not given:
+            raise ArtifactError(
+                f"{run} does not say what it was given; expected {' or '.join(SETTINGS)}, or a command in its manifest"
+            )
+    given = given.get("given", given)  # a benchmark's file says more
+    found = {key: str(value) for key, value in given.items() if key not in ALONE}
+    return found | ({"start_from": "given"} if "start_from" in found else {})  # a folder of the same seed
+
+
+def names_of(runs, models):
+    """What each run is called: its model and those settings in which runs of this model differ."""
+    settings = [settings_of(run) for run in runs]
+    names = []
+    for model, own in zip(models, settings, strict=True):
+        alike = [other for other, name in zip(settings, models, strict=True) if name == model]
+        differ = [key for key in sorted(set().union(*alike)) if len({other.get(key) for other in alike}) > 1]
+        names.append(", ".join([model, *(f"{key} {own.get(key, 'by default')}" for key in differ)]))
+    return names
 
 
 def kept(runs):
-    """By model, {share of random items: [NDCG@10 of each run, as a share of that without them]}."""
-    found, first = {}, None
+    """By model and settings, {share of random items: [NDCG@10 of each run, as a share of that without them]}."""
+    found, outcomes = {}, outcomes_of(runs)
+    for name, outcome in zip(names_of(runs, [each["name"] for each in outcomes]), outcomes, strict=True):
+        whole = outcome["test"]["masked"][METRIC]
+        by_share = found.setdefault(name, {0.0: []})
+        by_share[0.0].append(1.0)
+        for share, ranks in outcome["disturbed"].items():
+            by_share.setdefault(float(share), []).append(ranks["masked"][METRIC] / whole)
+    return found
+
+
+def outcomes_of(runs):
+    """The first outcome of each run.
+
+    Raises
+    ------
+    ArtifactError
+        If runs are on different data, or have no disturbed histories.
+    """
+    found, first = [], None
     for run in runs:
         (outcome, *_) = json.loads((Path(run) / "metrics.json").read_text(encoding="utf-8"))["outcomes"]
         data = json.loads((Path(run) / "manifest.json").read_text(encoding="utf-8"))["dataset"]
@@ -34,11 +95,7 @@ def kept(runs):
             raise ArtifactError(
                 f'{run} has no disturbed histories; run it with --disturb_histories="[0.1,0.3,0.5]"'
             )
-        whole = outcome["test"]["masked"][METRIC]
-        of_model = found.setdefault(outcome["name"], {0.0: []})
-        of_model[0.0].append(1.0)
-        for share, ranks in outcome["disturbed"].items():
-            of_model.setdefault(float(share), []).append(ranks["masked"][METRIC] / whole)
+        found.append(outcome)
     return found
 
 

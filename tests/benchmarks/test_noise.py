@@ -8,8 +8,9 @@ from benchmarks import noise
 from recbole_llm.errors import ArtifactError
 
 
-def run(folder, name="HierLLMRec", dataset="ml-1m", whole=0.2, **disturbed):
+def run(folder, name="HierLLMRec", dataset="ml-1m", whole=0.2, given=None, **disturbed):
     folder.mkdir()
+    (folder / "settings.json").write_text(json.dumps({"model": name, "dataset": dataset} | (given or {})))
     ranks = {share: {"masked": {noise.METRIC: value}} for share, value in disturbed.items()}
     outcome = {"name": name, "test": {"masked": {noise.METRIC: whole}}, "disturbed": ranks}
     data = {"dataset": {"name": dataset, "files": {f"{dataset}.inter": {"bytes": 1, "sha256": "a"}}}}
@@ -42,3 +43,32 @@ def test_runs_of_different_data_and_runs_without_random_items_are_refused(tmp_pa
         noise.kept(runs)
     with pytest.raises(ArtifactError, match="has no disturbed histories"):
         noise.kept([run(tmp_path / "c")])
+
+
+def test_runs_are_put_together_that_differ_by_their_seed_alone(tmp_path):
+    kinds = {"gated-1": {"seed": "1"}, "gated-2": {"seed": "2", "run_name": "again", "saved": "False"}}
+    kinds["memory-1"] = {"seed": "1", "rag_fusion": "memory", "start_from": "runs/HIER-1"}
+    kinds["memory-2"] = {"seed": "2", "rag_fusion": "memory", "start_from": "runs/HIER-2"}
+    runs = [run(tmp_path / k, "RAGLLMRec", given=given, **{"0.1": 0.1}) for k, given in kinds.items()]
+    runs.append(run(tmp_path / "hier", **{"0.1": 0.15}))
+    assert {name: by_share[0.1] for name, by_share in noise.kept(runs).items()} == {
+        "RAGLLMRec, rag_fusion by default, start_from by default": [0.5, 0.5],
+        "RAGLLMRec, rag_fusion memory, start_from given": [0.5, 0.5],
+        "HierLLMRec": [pytest.approx(0.75)],
+    }
+
+
+def test_settings_are_those_of_the_run_of_a_benchmarks_training_or_of_the_command(tmp_path):
+    alone = run(tmp_path / "a", given={"rag_top_k": "5", "seed": "1"})
+    assert noise.settings_of(alone) == {"rag_top_k": "5"}
+    (alone / "settings.json").rename(alone / "cell.json")
+    (alone / "cell.json").write_text(json.dumps({"name": "a", "given": {"rag_top_k": 5, "seed": 1}}))
+    assert noise.settings_of(alone) == {"rag_top_k": "5"}
+    (alone / "cell.json").unlink()
+    with pytest.raises(
+        ArtifactError, match="a does not say what it was given; expected settings.json or cell"
+    ):
+        noise.settings_of(alone)
+    command = ["recbole-llm", "train", "--model=RAGLLMRec", "--rag_top_k", "5", "--saved=False"]
+    (alone / "manifest.json").write_text(json.dumps({"command": command}))
+    assert noise.settings_of(alone) == {"rag_top_k": "5"}
