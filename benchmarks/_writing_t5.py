@@ -53,10 +53,16 @@ def pretrained(folder, tokenizer):
         kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
         if kind == "t5":  # of another kind some weights would be found, and the others made up
             model, loaded = T5ForConditionalGeneration.from_pretrained(
-                folder, local_files_only=True, output_loading_info=True
+                folder,
+                local_files_only=True,
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
             )
     except (OSError, ValueError) as error:  # no files; files of no model that is known
-        raise ArtifactError(f"no T5 in {folder}; give a folder with its config.json and weights") from error
+        raise ArtifactError(
+            f"no T5 in {folder}; give a folder with its config.json and model.safetensors"
+        ) from error
     if kind != "t5":
         raise ArtifactError(f"{folder} holds a model of kind {kind}; give the folder of a T5")
     if loaded["missing_keys"]:

@@ -11,7 +11,8 @@ them), or as many as ours in its encoder and again in its decoder (``--writer_la
 The prompt: both are told the same of the last 50 items, all fields that HierLLMRec is told by default (title and
 attributes), ours as vectors made ahead, theirs as text of up to 2,048 tokens. Beside prompts of titles alone, which are
 shorter, the writer is faster and the ratio smaller. The time of theirs is that of reading the prompt and writing ten
-titles as long as the data's mean title; what it takes to find the items of these titles stands in a row of its own.
+titles as long as the data's mean title; what it takes to find the items of these titles stands in a row of its own, and
+is long where a writer that has learnt nothing writes none that there is.
 
 After training (``--steps``) it is said how well the writer recommends; what the user has seen is left out, as in a
 report's masked figures. Then our time for catalogues of a thousand to a million items.

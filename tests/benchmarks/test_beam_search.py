@@ -106,7 +106,9 @@ def test_a_pretrained_writer_keeps_its_weights_and_one_without_a_decoder_is_refu
         _writing_t5.pretrained(tmp_path / "encoder", tokenizer)
     with pytest.raises(ArtifactError, match="bert holds a model of kind bert; give the folder of a T5"):
         _writing_t5.pretrained(folder / "bert", tokenizer)
-    with pytest.raises(ArtifactError, match="no T5 in .*; give a folder with its config.json and weights"):
+    with pytest.raises(
+        ArtifactError, match="no T5 in .*; give a folder with its config.json and model.safetensors"
+    ):
         _writing_t5.pretrained(tmp_path, tokenizer)
     _writing_t5.random(32, 1, 8).save_pretrained(tmp_path / "few")
     with pytest.raises(ArtifactError, match=f"has {len(tokenizer)} words, the T5 of .*few 8; give its own"):
