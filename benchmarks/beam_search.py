@@ -5,8 +5,9 @@
 
 Ours is HierLLMRec with a T5 encoder for its Recommendation LLM, of random weights: time does not depend on them. Theirs
 is a T5 that writes the next title: the pretrained one of ``--writer``, fine-tuned, or one of random weights. Such a one
-has as many layers as give it about our weights in all (``--writer_layers weights``; a T5's words alone take most of
-them), or as many as ours in its encoder and again in its decoder (``--writer_layers layers``), or a given number.
+has our layers in its encoder and as many in its decoder, as T5-small has beside its encoder alone (``--writer_layers
+layers``), or as many as give it about our weights in all (``weights``; its words alone take most of them), or a given
+number.
 
 The prompt: both are told the same of the last 50 items, all fields that HierLLMRec is told by default (title and
 attributes), ours as vectors made ahead, theirs as text of up to 2,048 tokens. Beside prompts of titles alone, which are
@@ -203,7 +204,7 @@ def asked_for():
     arguments.add_argument(
         "--writer_layers",
         type=depth,
-        help="of a writer of random weights: weights (our weights in all, the default), layers (ours), or a number",
+        help="of a writer of random weights: layers (ours, the default), weights (our weights in all), or a number",
     )
     arguments.add_argument(
         "--steps", type=int, help="batches that the writer is trained on (default: 0; 1000 with --writer)"
@@ -222,7 +223,7 @@ def asked_for():
     if options.writer and not Path(options.writer).is_dir():
         arguments.error(f"--writer: no folder {options.writer}")
     options.tokenizer = options.tokenizer or options.writer
-    options.writer_layers = options.writer_layers or "weights"
+    options.writer_layers = options.writer_layers or "layers"
     if options.steps is None:
         options.steps = 1000 if options.writer else 0
     if options.steps < 0:
