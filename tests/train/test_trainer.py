@@ -10,6 +10,7 @@ from carousel import house, trained, write_carousel
 from recbole_llm.errors import ArtifactError
 from recbole_llm.evaluation.ranks import metrics_from
 from recbole_llm.model import checkpoint
+from recbole_llm.train import trainer
 from recbole_llm.train.resume import BEST, LAST
 from recbole_llm.train.trainer import pace_at, trainer_for
 
@@ -83,6 +84,22 @@ def test_the_learning_rate_falls_along_half_a_cosine(folder, tmp_path):
     assert {pace_at(step, 100, 0, 1.0) for step in range(100)} == {1.0}
     world = trained(folder, tmp_path, 2, learning_rate=0.01, learning_rate_end=0.0, warmup_steps=0)
     assert world.trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_products_of_a_training_are_in_bfloat16_whatever_the_device_takes_otherwise(
+    folder, tmp_path, monkeypatch, device
+):
+    world = house(folder, enable_amp=True)
+    world.config["checkpoint_dir"], world.config["device"] = str(tmp_path), torch.device(device)
+    monkeypatch.setattr(trainer, "multiplies_bfloat16", lambda device: True)
+    before = torch.get_autocast_dtype(device)
+    torch.set_autocast_dtype(device, torch.float16)
+    try:
+        assert trainer_for(world.config, world.model).enable_amp
+        assert torch.get_autocast_dtype(device) is torch.bfloat16
+    finally:
+        torch.set_autocast_dtype(device, before)
 
 
 def test_ranks_give_recboles_metrics_under_both_conventions(whole):
