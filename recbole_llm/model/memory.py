@@ -14,6 +14,7 @@ import torch
 from ..data.dataset import NEXT_ITEMS
 from ..data.parts import ROW_END
 from .layout import Layout
+from .retrieval import exactly
 
 ROWS = 256  # rows of the training part that are read at a time
 
@@ -49,6 +50,7 @@ class TrainingRows:
         return self
 
     @torch.no_grad()
+    @exactly
     def bank(self, model, index):
         """The ``Bank`` of ``model.read``: of all targets of the training part, or of ``most`` drawn by the seed.
 

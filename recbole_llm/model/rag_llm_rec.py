@@ -31,7 +31,7 @@ from .layout import Layout
 from .memory import TrainingRows, next_places
 from .rag_fusion import CrossAttention, Gated, MemoryFusion, interpolated, level
 from .ranges import COUNT, POSITIVE, SHARE, check_ranges
-from .retrieval import UNLIKE, Drawn, HiddenItems, HiddenRange, index_over, seen
+from .retrieval import UNLIKE, Drawn, HiddenItems, HiddenRange, exactly, index_over, seen
 
 OF_ITEMS = ("gated", "cross_attn", "prepend")
 OF_SITUATIONS = ("memory", "knn_interp")
@@ -192,14 +192,15 @@ class RAGLLMRec(HierLLMRec):
     # ------------------------------------------------------------------ retrieval
 
     @torch.no_grad()
+    @exactly
     def retrieve_items(self, user_TH, item_seq_BL, layout):
         """(T, K) item ids near each event's query, and whether they were found, none of its history."""
-        s, item_IW = self.settings, self.current_items()
+        s, item_IW = self.settings, self.current_items().float()
         history_TL = seen(item_seq_BL, layout)
         hidden_TL = history_TL if s.exclude_history else history_TL[:, :0]
         match s.rag_query:
             case "user":
-                query_TW, table_IW = self.project(user_TH), self.scored(item_IW)
+                query_TW, table_IW = self.project(user_TH.float()), self.scored(item_IW)
             case "mean_items" | "last_item":
                 last = s.query_items if s.rag_query == "mean_items" else 1
                 query_TW, table_IW = _mean_of_last(history_TL, item_IW, last), item_IW

@@ -1,6 +1,6 @@
 """The nearest rows of a table for each query, without those that a query may not get.
 
-Exactly, in bounded memory, or approximately through FAISS (Matthijs Douze et al., https://arxiv.org/abs/2401.08281):
+Exactly (in float32, whatever autocast says), in bounded memory, or approximately through FAISS (Matthijs Douze et al., https://arxiv.org/abs/2401.08281):
 its inverted lists look at a part of the table, and more than K rows are fetched to make up for those left out.
 
 Shapes: T queries, M rows of the table, W vector size, K rows asked for, C queries of a chunk, L longest history, F rows
@@ -8,6 +8,7 @@ fetched.
 """
 
 from dataclasses import dataclass
+from functools import wraps
 from importlib.util import find_spec
 
 import torch
@@ -17,6 +18,17 @@ CELLS = 8_000_000  # likenesses held at a time
 UNLIKE = -torch.inf  # the likeness of a row that a query may not get
 ROWS_PER_LIST = 39  # that FAISS wants at least to find an inverted list's centre
 FETCHED = 4  # times K, as in RaSeRec
+
+
+def exactly(method):
+    """A method of a module or an index without autocast: of products in bfloat16 the nearest are not the nearest."""
+
+    @wraps(method)
+    def in_float32(*given, **named):
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return method(*given, **named)
+
+    return in_float32
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,7 @@ class Exact:
         self.square_M = self.table_MW.pow(2).sum(1)
 
     @torch.no_grad()
+    @exactly
     def nearest(self, query_TW, k, hidden):
         """The likenesses (T, K) and row numbers (T, K) of the K nearest rows, best first.
 

@@ -123,6 +123,17 @@ def test_nce_has_the_positive_first_and_leaves_false_negatives_out():
     assert against.item() == pytest.approx(np.log(1 + np.exp(-2.0)), abs=1e-6)
 
 
+def test_under_autocast_the_same_negatives_are_false():
+    def at(cosine):
+        return [cosine, (1 - cosine**2) ** 0.5]
+
+    items = torch.tensor([[1.0, 0.0], [1.0, 0.0], at(0.9905), at(0.9915)])  # all .9922 in bfloat16
+    user, target, negative = torch.zeros(1, 2), torch.tensor([1]), torch.tensor([2, 3])
+    with torch.autocast("cpu", torch.bfloat16):
+        under = losses.noise_contrastive(user, items, target, negative, threshold=0.991)
+    assert under.item() == pytest.approx(np.log(2)), "the second alone is nearer than the threshold"
+
+
 def test_the_temperature_stays_within_its_bounds(folder):
     model = house(folder, "HierLLMRec", loss="nce").model
     for extreme in (-50.0, 50.0):

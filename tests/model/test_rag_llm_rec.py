@@ -67,6 +67,36 @@ def test_exact_search_is_what_a_loop_finds_in_chunks_of_any_size(monkeypatch):
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "l2"])
+def test_under_autocast_a_search_finds_what_it_finds_without(similarity):
+    query, table = some(9, 64), some(300, 64)
+    index = retrieval.Exact(table, similarity)
+    with torch.autocast("cpu", torch.bfloat16):
+        under = retrieval.Exact(table, similarity).nearest(query, 20, NOTHING)
+    assert all(map(torch.equal, under, index.nearest(query, 20, NOTHING)))
+
+
+@pytest.mark.parametrize("query", ["user", "mean_items"])
+def test_under_autocast_the_same_items_are_retrieved(folder, query):
+    model = rag(folder, "gated", rag_query=query, head="tied").model.eval()
+    items, length = torch.tensor([[3, 5, 7, 9], [2, 4, 0, 0]]), torch.tensor([4, 2])
+    layout = Layout.of(length)
+    user, like = model.read(layout.pack(items), layout), []
+    for enabled in (False, True):
+        model._kept.clear()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            model.retrieve_items(user, items, layout)
+            like.append(model._kept["index"].table_MW)
+    assert torch.equal(*like)
+
+
+def test_under_autocast_the_bank_is_the_same(folder):
+    model = rag(folder, "memory").model.eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        under = model.rows.bank(model, retrieval.Exact).sequence_MH
+    assert torch.equal(under, model.rows.bank(model, retrieval.Exact).sequence_MH)
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "l2"])
 def test_exact_search_is_what_faiss_finds_in_all_lists_and_what_is_hidden_stays_so(similarity):
     pytest.importorskip("faiss")
     query, table = some(20, 8), some(400, 8)
