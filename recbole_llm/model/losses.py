@@ -199,5 +199,11 @@ def decorrelation(first_NH, second_NH, *, off_diagonal=0.005):
 
 
 def temperature_of(log_temperature, lowest=0.01, highest=1.0):
-    """The learned temperature kept within its bounds; it is learned as a logarithm, so that steps are relative."""
-    return log_temperature.clamp(math.log(lowest), math.log(highest)).exp()
+    """The learned temperature kept within its bounds; it is learned as a logarithm, so that steps are relative.
+
+    In training the logarithm itself is brought back to them, in place: beyond, it would have no gradient and stay.
+    """
+    bounds = math.log(lowest), math.log(highest)
+    if torch.is_grad_enabled():
+        log_temperature.data.clamp_(*bounds)
+    return log_temperature.clamp(*bounds).exp()
