@@ -325,6 +325,16 @@ def check(s, dense):
         raise SettingError(
             "head: classifier has rows with a bias, between which distances mean nothing; set rag_similarity: cosine"
         )
+    if (
+        s.rag_query == "user"
+        and s.rag_fusion in OF_ITEMS
+        and s.score == "cosine"
+        and s.rag_similarity == "l2"
+    ):
+        raise SettingError(
+            "rag_similarity: l2 ranks as cosine does where rag_query: user and score: cosine make all lengths one; set "
+            "rag_similarity: cosine, or rag_query: mean_items or last_item"
+        )
     if s.start_from and s.rag_fusion == "prepend" and s.rec_llm == "sasrec":
         raise SettingError(
             "start_from: rec_llm: sasrec has a vector for each position, and rag_fusion: prepend shifts them; set "

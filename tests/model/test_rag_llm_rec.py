@@ -123,7 +123,8 @@ def test_large_tables_go_to_faiss_and_too_few_rows_for_its_lists_do_not(monkeypa
 @pytest.mark.parametrize("query", ["user", "mean_items", "last_item"])
 @pytest.mark.parametrize("head", ["embed", "tied", "classifier"])
 def test_neither_padding_nor_what_the_history_holds_is_retrieved(folder, query, head):
-    model = rag(folder, "gated", rag_query=query, head=head).model.eval()
+    score = "dot" if head == "classifier" else "cosine"
+    model = rag(folder, "gated", rag_query=query, head=head, score=score).model.eval()
     items, length = torch.tensor([[3, 5, 7, 9], [2, 4, 0, 0]]), torch.tensor([4, 2])
     layout = Layout.of(length)
     user = model.read(layout.pack(items), layout)
@@ -584,8 +585,13 @@ def test_a_run_is_taken_up_again_without_the_model_that_it_started_from(folder, 
         ("prepend", {"rag_query": "user"}, "prepend retrieves before the history is read"),
         (
             "gated",
-            {"rag_similarity": "l2", "head": "classifier"},
+            {"rag_similarity": "l2", "head": "classifier", "score": "dot"},
             "distances mean nothing; set rag_similarity: cosine",
+        ),
+        (
+            "gated",
+            {"rag_similarity": "l2"},
+            "l2 ranks as cosine does where rag_query: user and score: cosine",
         ),
         ("gated", {"lambda_knn": 1.5}, "config key `lambda_knn` is 1.5, expected from 0 to 1"),
         (
