@@ -222,7 +222,7 @@ class TiedHead(nn.Module):
 
 
 class ClassifierHead(nn.Module):
-    """A linear layer onto the items: each has a row of its own, which says nothing of items never trained on."""
+    """A linear layer onto the items, W u + b: each has a row of its own, which says nothing of items not trained on."""
 
     def __init__(self, item_width, user_width, n_items):
         super().__init__()
@@ -281,6 +281,11 @@ def check(s, dense):
     if s.loss == "nce" and (s.score != "cosine" or s.negatives == "row"):
         raise SettingError(
             "loss: nce compares cosines with negatives of the batch; set score: cosine, negatives: shared"
+        )
+    if s.head == "classifier" and s.score == "cosine":
+        raise SettingError(
+            "head: classifier scores by a product and a bias, of which a cosine would leave next to nothing; set "
+            "score: dot, or head: embed or tied"
         )
     if s.negatives == "batch" and s.loss in ("gbce", "bce", "nce"):
         raise SettingError(

@@ -89,6 +89,17 @@ def test_without_a_rec_llm_it_ranks_by_the_cosine_with_the_mean_of_the_history(f
         assert torch.allclose(model.full_sort_predict(batch)[row, 1:], expected, atol=1e-5)
 
 
+def test_a_classifier_scores_by_its_rows_and_their_bias(folder):
+    world = house(folder, "HierLLMRec", head="classifier", score="dot")
+    model, batch = world.model.eval(), a_batch(world)
+    with torch.no_grad():
+        model.head.item_IH.copy_(torch.randn(model.head.item_IH.shape))
+    layout = Layout.of(batch["item_length"], only_last=True)
+    user = model.norm(model.read(layout.pack(batch["item_id_list"]), layout))
+    weight, bias = model.head.item_IH[:, :-1], model.head.item_IH[:, -1]
+    assert torch.allclose(model.full_sort_predict(batch), user @ weight.T + bias, atol=1e-5)
+
+
 def test_a_running_mean_is_the_mean_of_what_was_read_so_far():
     layout = Layout.of(torch.tensor([3, 1]))
     hidden = layout.pack(torch.tensor([[[1.0], [3.0], [8.0]], [[5.0], [0.0], [0.0]]]))
@@ -574,6 +585,7 @@ def test_a_real_language_model_learns_to_recommend(folder, shared_data):
         ({"negatives": "batch", "loss": "nce"}, "negatives: batch needs the log Q correction"),
         ({"temperature": 0.0}, "config key `temperature` is 0.0, expected from 0.01 to 1"),
         ({"temperature": 2.0}, "config key `temperature` is 2.0, expected from 0.01 to 1"),
+        ({"head": "classifier"}, "head: classifier scores by a product and a bias, of which a cosine"),
         ({"head": "softmax"}, "config key `head` is 'softmax', expected one of embed, classifier, tied"),
     ],
 )
