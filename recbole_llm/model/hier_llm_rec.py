@@ -99,6 +99,8 @@ class HierLLMRec(VectorRecommender):
         for name in ("item_llm", "rec_llm"):
             base = getattr(getattr(self, name), "fingerprint", None)
             self.text_fingerprints |= {name: base} if base else {}
+        if s.item_llm_mode in LIVE:
+            self.text_fingerprints["item_texts"] = self.item_llm.texts_fingerprint
         self.input_map = InputMap(self.item_llm.width, self.rec_llm, s.input_dropout)
         self.pooling = Pooling(s.pool_user, self.rec_llm.width)
         self.norm = nn.LayerNorm(self.rec_llm.width)

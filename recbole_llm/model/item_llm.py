@@ -10,6 +10,9 @@ token behind the text: Junyi Chen et al., "HLLM", https://arxiv.org/abs/2409.127
 Shapes: I items with padding, N items of a batch, T tokens of the longest text, D LLM width, W item-vector size.
 """
 
+import json
+from hashlib import sha256
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -96,6 +99,7 @@ class LiveItemLLM(LanguageModel):
         token_IT = torch.zeros(len(tokens), int(length_I.max()), dtype=torch.long)
         for item, each in enumerate(tokens):
             token_IT[item, : len(each)] = torch.tensor(each, dtype=torch.long)
+        self.texts_fingerprint = _fingerprint(tokens)
         self.register_buffer("token_IT", token_IT, persistent=False)
         self.register_buffer("length_I", length_I, persistent=False)
         known_I1 = torch.tensor([bool(text) for text in texts])[:, None]
@@ -141,6 +145,11 @@ class LiveItemLLM(LanguageModel):
                 return hidden_NTD[:, 0]
             case "last" | "item_token":
                 return hidden_NTD[torch.arange(len(length_N), device=length_N.device), length_N - 1]
+
+
+def _fingerprint(tokens):
+    """What tells the texts of all items apart, of their token ids by item id, so that no borders are lost."""
+    return f"sha256:{sha256(json.dumps(tokens).encode()).hexdigest()}"
 
 
 def item_llm(settings, dataset, config):

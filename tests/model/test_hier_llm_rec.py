@@ -482,6 +482,22 @@ def test_of_an_item_llm_with_adapters_a_checkpoint_holds_these_alone(folder, tin
     model.load_state_dict(model.state_dict())
 
 
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_weights_of_an_item_llm_that_learns_go_with_the_texts_that_it_read(folder, tiny, mode):
+    keys = {"item_llm_mode": mode, "loss": "nce", "text_encoder": tiny("bert")}
+    models = [live(folder, **keys, **more)[2] for more in ({}, {}, {"text_fields": ["colour"]})]
+    first, same, other = models
+    same.load_other_parameter(first.other_parameter())
+    with pytest.raises(ArtifactError, match="trained with sha256:.* as `item_texts`, found sha256:"):
+        other.load_other_parameter(first.other_parameter())
+
+
+def test_an_item_llm_that_learns_wants_texts(folder, tiny):
+    keys = {"item_llm_mode": "lora", "loss": "nce", "text_encoder": tiny("bert")}
+    with pytest.raises(SettingError, match="text_fields names no column and text_generated no folder"):
+        live(folder, **keys, text_fields=[])
+
+
 @pytest.mark.parametrize("part", ["item", "rec"])
 def test_language_models_keep_no_cache_of_what_they_read(folder, tiny, part):
     if part == "item":

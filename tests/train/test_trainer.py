@@ -142,6 +142,18 @@ def test_a_missing_or_damaged_checkpoint_is_named(tmp_path):
         checkpoint.load(tmp_path / "torn.safetensors")
 
 
+def test_weights_of_another_number_of_items_are_refused_in_a_sentence(folder, tmp_path):
+    few, many = (write_carousel(tmp_path / str(count), n_items=count) for count in (11, 13))
+    world = trained(few, tmp_path / "few", 1)
+    other = house(many)
+    other.config["checkpoint_dir"] = str(tmp_path / "many")
+    with pytest.raises(ArtifactError, match=r"does not fit this model \(size mismatch.*; use the data set"):
+        trainer_for(other.config, other.model).load_best(world.trainer.saved_model_file)
+    other.model.text_fingerprints = {"title": "f" * 64}
+    with pytest.raises(ArtifactError, match="trained with 0* as `title`, found f*; use the same text"):
+        trainer_for(other.config, other.model).load_best(world.trainer.saved_model_file)
+
+
 def test_a_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "w.safetensors"
     checkpoint.save(path, {"a": torch.ones(2)}, {"n": 1})
