@@ -55,6 +55,7 @@ class Settings:
     lora_rank: int
     lora_alpha: float
     lora_dropout: float
+    lora_targets: str | list
     llm_recompute: bool
     hidden_size: int
     n_layers: int
@@ -95,7 +96,7 @@ class HierLLMRec(VectorRecommender):
         if s.item_llm_mode not in LIVE:
             self.text_fingerprints = dict(dataset.text_fingerprints)
         self.item_llm = item_llm(s, dataset, config)
-        self.rec_llm = rec_llm(s, self.max_seq_length + self.extra_length)
+        self.rec_llm = rec_llm(s, self.max_seq_length + self.extra_length, config["seed"])
         for name in ("item_llm", "rec_llm"):
             base = getattr(getattr(self, name), "fingerprint", None)
             self.text_fingerprints |= {name: base} if base else {}

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..llm.load import load_tokenizer
-from ..llm.lora import Lora
 from ..text.location import locate_or
+from ..text.recipe import token_limit
 from ..text.vocabulary import unknown, warn_of_unknown
 from .items import WHITENING_POWERS, FieldViews, rows_of
-from .language_model import LanguageModel
+from .language_model import LanguageModel, adapters_of
 
 INSTRUCTION = "Compress the following description of an item into an embedding: "  # in front of an item token
 ITEMS_AT_ONCE = 64  # read at a time where no gradient is asked for
@@ -85,6 +85,12 @@ class LiveItemLLM(LanguageModel):
     def __init__(self, texts, base, *, pooling, max_tokens, **learns):
         super().__init__(base)
         self.name = base.name
+        self.check_length(
+            max_tokens + (pooling == "item_token"),
+            token_limit(base.folder),
+            "text_max_tokens, and the token behind it with pool_item: item_token, take",
+            "set text_max_tokens lower, or another text_encoder",
+        )
         self.learn(**learns)
         tokenizer = load_tokenizer(base)
         self.pooling = pooling
@@ -164,6 +170,6 @@ def item_llm(settings, dataset, config):
         pooling=s.pool_item,
         max_tokens=config["text_max_tokens"],
         mode=s.item_llm_mode,
-        lora=Lora(s.lora_rank, s.lora_alpha, s.lora_dropout),
+        lora=adapters_of(s, 2 * config["seed"]),
         recompute=s.llm_recompute,
     )

@@ -51,7 +51,8 @@ def tiny(tmp_path_factory):
 def live(folder, **keys):
     """A model built by the main job's own steps, from the texts of the carousel's .item file."""
     given = {"model": "HierLLMRec", "dataset": "carousel", "data_path": str(folder)}
-    given |= known_to("HierLLMRec", "carousel", TINY) | {"text_fields": ["title", "colour"]} | keys
+    given |= known_to("HierLLMRec", "carousel", TINY) | {"text_fields": ["title", "colour"]}
+    given |= {"text_max_tokens": 31} | keys  # the tiny models read 32
     config = configure("HierLLMRec", given)
     config["checkpoint_dir"] = str(folder / "live")
     parts, _, model = build(config)
@@ -544,6 +545,52 @@ def test_a_language_model_beside_its_adapters_is_not_averaged_in_a_copy(folder, 
     means = dict(trainer.averaged.module.named_parameters())
     for name, own in world.model.named_parameters():
         assert (means[name].data_ptr() == own.data_ptr()) is not own.requires_grad, name
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bert"])
+def test_histories_longer_than_a_rec_llm_reads_are_refused(folder, tiny, kind):
+    keys = {"rec_llm": "decoder"} if kind == "gpt2" else {"rec_llm": "t5_encoder", "train_rows": "prefix"}
+    keys |= {"rec_llm_path": tiny(kind), "MAX_ITEM_LIST_LENGTH": 32}
+    house(folder, "HierLLMRec", **keys)
+    with pytest.raises(
+        SettingError, match="take 33 places, but the language model reads at most 32; set MAX_"
+    ):
+        house(folder, "HierLLMRec", **keys | {"MAX_ITEM_LIST_LENGTH": 33})
+    keys |= {"rag_fusion": "prepend", "rag_query": "last_item", "rag_top_k": 3, "train_rows": "prefix"}
+    with pytest.raises(SettingError, match="rag_fusion: prepend, take 35 places"):
+        house(folder, "RAGLLMRec", **keys)
+
+
+@pytest.mark.parametrize(("pooling", "most"), [("mean", 32), ("item_token", 31)])
+def test_texts_longer_than_an_item_llm_reads_are_refused(folder, tiny, pooling, most):
+    keys = {"item_llm_mode": "lora", "loss": "nce", "text_encoder": tiny("gpt2"), "pool_item": pooling}
+    live(folder, text_max_tokens=most, **keys)
+    with pytest.raises(
+        SettingError, match="take 33 places, but the language model reads at most 32; set text_"
+    ):
+        live(folder, text_max_tokens=most + 1, **keys)
+
+
+def test_adapters_stand_where_they_are_asked_for_and_start_from_the_seed(folder, tiny):
+    keys = {"item_llm_mode": "lora", "loss": "nce", "text_encoder": tiny("llama")}
+    keys |= {"rec_llm": "decoder", "rec_llm_path": tiny("llama"), "rec_llm_mode": "lora"}
+
+    def starts(**more):
+        _, _, model = live(folder, **keys | more)
+        return [
+            {name: p for name, p in part.llm.named_parameters() if "lora_A" in name}
+            for part in (model.item_llm, model.rec_llm)
+        ]
+
+    item, rec = starts(lora_targets=["q_proj"])
+    assert item.keys() == rec.keys() and all("q_proj" in name for name in item) and len(item) == 2
+    own, same, other = starts(seed=5), starts(seed=5), starts(seed=6)
+    drawn = [own[0], own[1], *other]
+    for name in own[0]:
+        assert torch.equal(own[0][name], same[0][name]) and torch.equal(own[1][name], same[1][name])
+        assert len({each[name][0, 0].item() for each in drawn}) == 4, name
+    with pytest.raises(SettingError, match="no_such_layer"):
+        starts(lora_targets=["no_such_layer"])
 
 
 def test_random_weights_differ_from_pretrained_ones(folder, tiny):
