@@ -268,6 +268,12 @@ def check(s, dense):
         raise SettingError(
             "rec_init: random with rec_llm_mode: frozen would never learn; set one of the two otherwise"
         )
+    learns_words = s.rec_llm in ("decoder", "t5_encoder") and s.rec_llm_mode != "frozen"
+    if s.llm_recompute and s.item_llm_mode not in LIVE and not learns_words:
+        raise SettingError(
+            "llm_recompute: True has nothing to make anew, for no language model learns here (item_llm_mode: "
+            f"{s.item_llm_mode}, rec_llm: {s.rec_llm}, rec_llm_mode: {s.rec_llm_mode}); set it to False"
+        )
     if s.item_llm_mode in LIVE and s.loss == "ce":
         raise SettingError(
             f"item_llm_mode: {s.item_llm_mode} would read every item's text at every step for loss: ce; set loss: nce"

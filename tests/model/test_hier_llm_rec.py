@@ -652,6 +652,14 @@ def test_a_real_language_model_learns_to_recommend(folder, shared_data):
         ({"negatives": "batch", "loss": "nce"}, "negatives: batch needs the log Q correction"),
         ({"temperature": 0.0}, "config key `temperature` is 0.0, expected from 0.01 to 1"),
         ({"temperature": 2.0}, "config key `temperature` is 2.0, expected from 0.01 to 1"),
+        (
+            {"llm_recompute": True},
+            "llm_recompute: True has nothing to make anew, for no language model learns here",
+        ),
+        (
+            {"llm_recompute": True, "rec_llm": "decoder", "rec_llm_path": "a", "rec_llm_mode": "frozen"},
+            "(item_llm_mode: table, rec_llm: decoder, rec_llm_mode: frozen); set it to False",
+        ),
         ({"head": "classifier"}, "head: classifier scores by a product and a bias, of which a cosine"),
         ({"head": "softmax"}, "config key `head` is 'softmax', expected one of embed, classifier, tied"),
     ],
