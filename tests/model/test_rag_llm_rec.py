@@ -221,8 +221,22 @@ def test_the_bank_does_not_depend_on_how_the_windows_of_an_epoch_are_cut(folder,
     assert torch.equal(banks[0].sequence_MH, banks[1].sequence_MH)
 
 
-def test_of_prefix_rows_those_that_were_drawn_are_read_alone(folder):
-    world, read = rag(folder, "memory", bank_size=5, train_rows="prefix"), []
+@pytest.mark.parametrize("most", [50, 10**6])
+def test_the_bank_of_windows_is_that_of_prefix_rows(folder, most):
+    keys = {"bank_size": most, "MAX_ITEM_LIST_LENGTH": 4}
+    first, second = (
+        rag(folder, "memory", train_rows=rows, **keys).model.eval() for rows in ("dense", "prefix")
+    )
+    second.load_state_dict(first.state_dict())
+    dense, prefix = first._bank(), second._bank()
+    for name in ("sequence_MH", "item_M", "user_M", "place_M"):
+        assert torch.equal(getattr(dense, name), getattr(prefix, name)), name
+    assert first.rows.dataset.windows is not None, "training goes on with windows"
+
+
+@pytest.mark.parametrize("rows", ["dense", "prefix"])
+def test_situations_that_were_drawn_are_read_alone(folder, rows):
+    world, read = rag(folder, "memory", bank_size=5, train_rows=rows), []
     whole = world.model.read
     world.model.read = lambda item_T, layout: read.append(layout.batch) or whole(item_T, layout)
     assert len(world.model.eval()._bank()) == sum(read) == 5
