@@ -139,10 +139,10 @@ class RAGLLMRec(HierLLMRec):
         """(T, S): as HierLLMRec's, from histories and what was retrieved for them."""
         fusion = self.settings.rag_fusion
         if fusion == "prepend":
-            return self.project(self._read_behind_retrieved(item_seq_BL, layout))
+            return self.project(self._read_behind_retrieved(item_seq_BL, layout, beside))
         user_TH = self.read(layout.pack(item_seq_BL), layout)
         if fusion in ("gated", "cross_attn"):
-            item_TK, known_TK = self.retrieve_items(user_TH, item_seq_BL, layout)
+            item_TK, known_TK = self.retrieve_items(user_TH, item_seq_BL, layout, beside)
             found_TKH = self._as_read(item_TK)
             both = (found_TKH,) if fusion == "gated" else (found_TKH, found_TKH)
             user_TH = self.fusion(level(user_TH), *both, known_TK)
@@ -193,7 +193,7 @@ class RAGLLMRec(HierLLMRec):
 
     @torch.no_grad()
     @exactly
-    def retrieve_items(self, user_TH, item_seq_BL, layout):
+    def retrieve_items(self, user_TH, item_seq_BL, layout, beside):
         """(T, K) item ids near each event's query, and whether they were found, none of its history."""
         s, item_IW = self.settings, self.current_items().float()
         history_TL = seen(item_seq_BL, layout)
@@ -204,9 +204,12 @@ class RAGLLMRec(HierLLMRec):
             case "mean_items" | "last_item":
                 last = s.query_items if s.rag_query == "mean_items" else 1
                 query_TW, table_IW = _mean_of_last(history_TL, item_IW, last), item_IW
-        if "index" not in self._kept:  # of this batch in training, of this evaluation otherwise
-            self._kept["index"] = self._index_of_items(table_IW)
-        like_TK, item_TK = self._kept["index"].nearest(query_TW, s.rag_top_k, HiddenItems(hidden_TL))
+        index = (
+            self._index_of_items(table_IW)
+            if s.rag_control == "none"
+            else self._draws(table_IW, layout, beside)
+        )
+        like_TK, item_TK = index.nearest(query_TW, s.rag_top_k, HiddenItems(hidden_TL))
         return item_TK, like_TK > UNLIKE
 
     @torch.no_grad()
@@ -222,14 +225,25 @@ class RAGLLMRec(HierLLMRec):
         return bank.index.nearest(user_TH, self.settings.rag_top_k, HiddenRange(*bank.later(user_T, place_T)))
 
     def _index_of_items(self, table_IW):
-        """What finds items; with ``rag_control: random`` what draws them, in every evaluation the same."""
-        s = self.settings
-        if s.rag_control == "random":
-            seeded = None if self.training else torch.Generator().manual_seed(self.rows.seed)
-            return Drawn(table_IW, seeded)
-        # a table that learns is another one at the next batch, and not worth more than a look at all of it
-        exact_up_to = len(table_IW) if self.training else s.exact_up_to
-        return self._index(table_IW, s.rag_similarity, exact_up_to)
+        """What finds items, made once for a batch in training, for an evaluation otherwise."""
+        if "index" not in self._kept:
+            # a table that learns is another one at the next batch, and not worth more than a look at all of it
+            exact_up_to = len(table_IW) if self.training else self.settings.exact_up_to
+            self._kept["index"] = self._index(table_IW, self.settings.rag_similarity, exact_up_to)
+        return self._kept["index"]
+
+    def _draws(self, table_IW, layout, beside):
+        """What draws items: in training by torch's generator, else by the seed, the user and the place of the event."""
+        if self.training:
+            return Drawn(table_IW)
+        if beside.user_B is None:  # histories of nobody in the data set all draw the same
+            count = layout.batch if layout.asked_T is not None else len(layout.place_T)
+            return Drawn(table_IW, [self.rows.seed] * count)
+        users_and_places = zip(
+            *(part.tolist() for part in next_places(layout, beside.user_B, beside.end_B)), strict=True
+        )
+        # of numbers alone ``hash`` is the same in every process
+        return Drawn(table_IW, [hash((self.rows.seed, *each)) for each in users_and_places])
 
     def _index(self, table_MW, similarity="cosine", exact_up_to=None):
         s = self.settings
@@ -245,10 +259,10 @@ class RAGLLMRec(HierLLMRec):
             self._kept["bank"] = self.rows.bank(self, self._index)
         return self._kept["bank"]
 
-    def _read_behind_retrieved(self, item_seq_BL, layout):
+    def _read_behind_retrieved(self, item_seq_BL, layout, beside):
         """(B, H): the pooled vector of each history with the items that were found in front of it."""
         s = self.settings
-        item_BK, known_BK = self.retrieve_items(None, item_seq_BL, layout)
+        item_BK, known_BK = self.retrieve_items(None, item_seq_BL, layout, beside)
         item_BL = torch.cat([item_BK * known_BK, item_seq_BL[:, : layout.length]], 1)
         # no gap before the history
         item_BL = item_BL.gather(1, (item_BL == 0).long().argsort(dim=1, stable=True))

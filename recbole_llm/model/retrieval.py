@@ -90,29 +90,36 @@ class Exact:
         found = []
         for start in range(0, len(query_TW), rows):
             part = slice(start, min(start + rows, len(query_TW)))
-            like_CM = self._likeness(query_TW[part])
+            like_CM = self._likeness(query_TW, part)
             hidden.mask(part, like_CM)
             found.append(like_CM.topk(k, dim=1))
         return torch.cat([each.values for each in found]), torch.cat([each.indices for each in found])
 
-    def _likeness(self, query_CW):
-        """(C, M)."""
+    def _likeness(self, query_TW, part):
+        """(C, M), of the queries ``part``."""
         if self.is_cosine:
-            return _units(query_CW) @ self.table_MW.t()
-        query_CW = query_CW.float()
+            return _units(query_TW[part]) @ self.table_MW.t()
+        query_CW = query_TW[part].float()
         like_CM = query_CW @ self.table_MW.t()
         return 2 * like_CM - self.square_M - query_CW.pow(2).sum(1, keepdim=True)
 
 
 class Drawn(Exact):
-    """A control: rows drawn at random in place of the nearest, by a generator or, without one, torch's own."""
+    """A control: rows drawn at random in place of the nearest, for each query by a seed of its own or by torch's one.
 
-    def __init__(self, table_MW, generator=None):
-        self.table_MW, self.generator = table_MW, generator
+    With seeds a query draws the same in whatever batch it stands.
+    """
 
-    def _likeness(self, query_CW):
-        like_CM = torch.rand(len(query_CW), len(self.table_MW), generator=self.generator)
-        return like_CM.to(query_CW.device)
+    def __init__(self, table_MW, seeds=None):
+        self.table_MW, self.seeds = table_MW, seeds
+
+    def _likeness(self, query_TW, part):
+        count = len(self.table_MW)
+        if self.seeds is None:
+            like_CM = torch.rand(len(query_TW[part]), count)
+        else:
+            like_CM = torch.stack([_drawn_by(seed, count) for seed in self.seeds[part]])
+        return like_CM.to(query_TW.device)
 
 
 class InvertedLists:
@@ -157,6 +164,10 @@ def seen(item_seq_BL, layout):
         row_T, position_T = row_T[layout.asked_T], position_T[layout.asked_T]
     position_L = torch.arange(layout.length, device=item_seq_BL.device)
     return item_seq_BL[row_T, : layout.length].masked_fill(position_L > position_T[:, None], 0)
+
+
+def _drawn_by(seed, count):
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed))
 
 
 def _units(vectors):

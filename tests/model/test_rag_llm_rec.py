@@ -84,7 +84,7 @@ def test_under_autocast_the_same_items_are_retrieved(folder, query):
     for enabled in (False, True):
         model._kept.clear()
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            model.retrieve_items(user, items, layout)
+            model.retrieve_items(user, items, layout, base.Beside())
             like.append(model._kept["index"].table_MW)
     assert torch.equal(*like)
 
@@ -128,13 +128,13 @@ def test_neither_padding_nor_what_the_history_holds_is_retrieved(folder, query, 
     items, length = torch.tensor([[3, 5, 7, 9], [2, 4, 0, 0]]), torch.tensor([4, 2])
     layout = Layout.of(length)
     user = model.read(layout.pack(items), layout)
-    found, known = model.retrieve_items(user, items, layout)
+    found, known = model.retrieve_items(user, items, layout, base.Beside())
     found, known = layout.pad(found), layout.pad(known)
     for row, position in ((0, 0), (0, 3), (1, 1)):
         assert known[row, position].all()
         assert not set(found[row, position].tolist()) & {0, *items[row, : position + 1].tolist()}
     loose = rag(folder, "gated", rag_query="last_item", exclude_history=False).model.eval()
-    found, _ = loose.retrieve_items(user, items, layout)
+    found, _ = loose.retrieve_items(user, items, layout, base.Beside())
     assert (found[:, 0] == layout.pack(items)).all(), "nearest to the last item is itself"
 
 
@@ -142,7 +142,7 @@ def test_where_all_but_a_few_items_are_seen_the_rest_is_marked_as_not_found(fold
     model = house(folder, "RAGLLMRec", rag_top_k=5, MAX_ITEM_LIST_LENGTH=20).model.eval()
     items = torch.arange(1, N_ITEMS - 1)[None]  # two items are left
     layout = Layout.of(torch.tensor([items.shape[1]]), only_last=True)
-    found, known = model.retrieve_items(model.read(layout.pack(items), layout), items, layout)
+    found, known = model.retrieve_items(model.read(layout.pack(items), layout), items, layout, base.Beside())
     assert known.sum() == 2 and set(found[known].tolist()) == {N_ITEMS - 1, N_ITEMS}
     assert torch.isfinite(model(items, torch.tensor([items.shape[1]]))).all()
 
@@ -531,17 +531,36 @@ def test_random_items_stand_in_for_retrieved_ones_the_same_in_every_evaluation(f
     assert not torch.allclose(first, near.model.eval().full_sort_predict(batch), atol=1e-2)
 
 
+@pytest.mark.parametrize("fusion", ["gated", "prepend"])
+def test_random_items_do_not_hang_on_the_batch_that_a_user_stands_in(folder, fusion):
+    world = rag(folder, fusion, rag_control="random")
+    if fusion == "gated":
+        torch.nn.init.constant_(world.model.fusion.gate.bias, -5.0)
+    model, batch = world.model.eval(), a_batch(world)
+    together = model.full_sort_predict(batch)
+    backwards = torch.arange(len(batch)).flip(0)
+    alone = torch.cat([model.full_sort_predict(batch[row[None]]) for row in backwards])
+    assert torch.allclose(alone.flip(0), together, atol=1e-5)
+    other = rag(folder, fusion, rag_control="random")
+    other.model.load_state_dict(model.state_dict())
+    other.model.rows.seed += 1
+    assert not torch.allclose(other.model.eval().full_sort_predict(batch), together, atol=1e-3)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_random_items_are_none_of_the_history(folder, training):
     keys = {"rag_control": "random", "MAX_ITEM_LIST_LENGTH": 20}
     model = rag(folder, "gated", **keys).model.train(training)
     items = torch.arange(1, N_ITEMS - 1)[None].repeat(50, 1)  # two items are left
     layout = Layout.of(torch.full((50,), items.shape[1]), only_last=True)
-    found, known = model.retrieve_items(model.read(layout.pack(items), layout), items, layout)
+    found, known = model.retrieve_items(model.read(layout.pack(items), layout), items, layout, base.Beside())
     assert (known.sum(1) == 2).all() and set(found[known].tolist()) == {N_ITEMS - 1, N_ITEMS}
-    alone = torch.ones(200, 1, dtype=torch.long)
+    alone, somebody = (
+        torch.ones(200, 1, dtype=torch.long),
+        base.Beside(None, None, *torch.arange(400).view(2, 200)),
+    )
     layout = Layout.of(torch.ones(200, dtype=torch.long), only_last=True)
-    found, known = model.retrieve_items(model.read(layout.pack(alone), layout), alone, layout)
+    found, known = model.retrieve_items(model.read(layout.pack(alone), layout), alone, layout, somebody)
     assert known.all() and set(found.flatten().tolist()) == set(range(2, N_ITEMS + 1)), "each may be drawn"
 
 
