@@ -621,6 +621,19 @@ def test_language_models_have_a_learning_rate_of_their_own(folder, tiny):
     assert [group["lr"] for group in trainer.optimizer.param_groups] == [0.01, 1e-4]
 
 
+def test_a_t5_learns_to_recommend_from_prefix_rows(folder, tiny):
+    keys = {
+        "rec_llm": "t5_encoder",
+        "rec_llm_path": tiny("t5"),
+        "train_rows": "prefix",
+        "llm_learning_rate": 3e-3,
+    }
+    world = house(folder, "HierLLMRec", epochs=6, eval_step=6, average_decay=None, **keys)
+    trainer = trainer_for(world.config, world.model)
+    trainer.fit(world.train, world.valid, verbose=False, saved=True)
+    assert trainer.evaluate_both_ways(world.test).unmasked["recall@1"] > 0.9
+
+
 def test_a_real_language_model_learns_to_recommend(folder, shared_data):
     llama = str(shared_data.parent / "models" / "stories260K")
     keys = {"rec_llm": "decoder", "rec_llm_path": llama, "rec_llm_mode": "lora", "llm_learning_rate": 3e-3}
