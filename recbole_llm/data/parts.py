@@ -177,6 +177,15 @@ class Parts(SequentialDataset):
             self.inter_feat = rows
 
     @contextmanager
+    def as_prefixes(self):
+        """Within, a row is one target and the history before it, on the training part of windows too."""
+        windows, self.windows = self.windows, None
+        try:
+            yield
+        finally:
+            self.windows = windows
+
+    @contextmanager
     def disturbed(self, share):
         """Within, every history has random items in it, ``share`` of them for each event."""
         seed = [self.config["seed"], round(1000 * share)]

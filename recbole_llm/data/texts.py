@@ -66,9 +66,20 @@ def attach_text_vectors(config, dataset, device="cpu"):
 
 
 def attach_item_texts(config, dataset):
-    """Give ``dataset`` (a training part) its ``item_texts``: one string an item id, empty where nothing is known."""
-    tokens = dataset.field2id_token[dataset.iid_field]
-    known = [texts for _, texts, _ in _written(config, dataset, _fields(config))]
+    """Give ``dataset`` (a training part) its ``item_texts``: one string an item id, empty where nothing is known.
+
+    Raises
+    ------
+    SettingError
+        If no key names a text, or a field is not a column of the ``.item`` file.
+    """
+    tokens, fields = dataset.field2id_token[dataset.iid_field], _fields(config)
+    if not fields and not config["text_generated"]:
+        raise SettingError(
+            "text_fields names no column and text_generated no folder, but the items' texts are read; name one, or "
+            "take a model that reads none"
+        )
+    known = [texts for _, texts, _ in _written(config, dataset, fields)]
     dataset.item_texts = [
         " ".join(text for texts in known for text in texts.get(str(token), ())) for token in tokens
     ]

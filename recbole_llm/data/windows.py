@@ -4,8 +4,6 @@ A prefix row teaches one target; a window of L events teaches L of them in one p
 interaction but a user's first is a target exactly once per epoch, as with RecBole's prefix rows.
 """
 
-from contextlib import contextmanager
-
 import numpy as np
 
 from ..errors import DataError, SettingError
@@ -77,16 +75,6 @@ class Windows:
         )  # of the events whose next one is a target
         self.start = np.where(is_first, begin, np.maximum(begin - self.overlap, self.first[user]))
         self.end, self.context = np.minimum(end, self.last[user]), begin - self.start
-
-    @contextmanager
-    def at_rest(self):
-        """Within, the windows lie as for the first epoch, whichever epoch is in training."""
-        kept = self.start, self.end, self.context
-        self.cut(epoch=0)
-        try:
-            yield
-        finally:
-            self.start, self.end, self.context = kept
 
     def rows(self, index):
         """``(end, length, context)`` of the windows number ``index``: int64 arrays, shape (B,).

@@ -55,6 +55,7 @@ class Settings:
     lora_rank: int
     lora_alpha: float
     lora_dropout: float
+    lora_targets: str | list
     llm_recompute: bool
     hidden_size: int
     n_layers: int
@@ -95,10 +96,12 @@ class HierLLMRec(VectorRecommender):
         if s.item_llm_mode not in LIVE:
             self.text_fingerprints = dict(dataset.text_fingerprints)
         self.item_llm = item_llm(s, dataset, config)
-        self.rec_llm = rec_llm(s, self.max_seq_length + self.extra_length)
+        self.rec_llm = rec_llm(s, self.max_seq_length + self.extra_length, config["seed"])
         for name in ("item_llm", "rec_llm"):
             base = getattr(getattr(self, name), "fingerprint", None)
             self.text_fingerprints |= {name: base} if base else {}
+        if s.item_llm_mode in LIVE:
+            self.text_fingerprints["item_texts"] = self.item_llm.texts_fingerprint
         self.input_map = InputMap(self.item_llm.width, self.rec_llm, s.input_dropout)
         self.pooling = Pooling(s.pool_user, self.rec_llm.width)
         self.norm = nn.LayerNorm(self.rec_llm.width)
@@ -222,7 +225,7 @@ class TiedHead(nn.Module):
 
 
 class ClassifierHead(nn.Module):
-    """A linear layer onto the items: each has a row of its own, which says nothing of items never trained on."""
+    """A linear layer onto the items, W u + b: each has a row of its own, which says nothing of items not trained on."""
 
     def __init__(self, item_width, user_width, n_items):
         super().__init__()
@@ -265,6 +268,12 @@ def check(s, dense):
         raise SettingError(
             "rec_init: random with rec_llm_mode: frozen would never learn; set one of the two otherwise"
         )
+    learns_words = s.rec_llm in ("decoder", "t5_encoder") and s.rec_llm_mode != "frozen"
+    if s.llm_recompute and s.item_llm_mode not in LIVE and not learns_words:
+        raise SettingError(
+            "llm_recompute: True has nothing to make anew, for no language model learns here (item_llm_mode: "
+            f"{s.item_llm_mode}, rec_llm: {s.rec_llm}, rec_llm_mode: {s.rec_llm_mode}); set it to False"
+        )
     if s.item_llm_mode in LIVE and s.loss == "ce":
         raise SettingError(
             f"item_llm_mode: {s.item_llm_mode} would read every item's text at every step for loss: ce; set loss: nce"
@@ -281,6 +290,11 @@ def check(s, dense):
     if s.loss == "nce" and (s.score != "cosine" or s.negatives == "row"):
         raise SettingError(
             "loss: nce compares cosines with negatives of the batch; set score: cosine, negatives: shared"
+        )
+    if s.head == "classifier" and s.score == "cosine":
+        raise SettingError(
+            "head: classifier scores by a product and a bias, of which a cosine would leave next to nothing; set "
+            "score: dot, or head: embed or tied"
         )
     if s.negatives == "batch" and s.loss in ("gbce", "bce", "nce"):
         raise SettingError(

@@ -10,16 +10,19 @@ token behind the text: Junyi Chen et al., "HLLM", https://arxiv.org/abs/2409.127
 Shapes: I items with padding, N items of a batch, T tokens of the longest text, D LLM width, W item-vector size.
 """
 
+import json
+from hashlib import sha256
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ..llm.load import load_tokenizer
-from ..llm.lora import Lora
 from ..text.location import locate_or
+from ..text.recipe import token_limit
 from ..text.vocabulary import unknown, warn_of_unknown
 from .items import WHITENING_POWERS, FieldViews, rows_of
-from .language_model import LanguageModel
+from .language_model import LanguageModel, adapters_of
 
 INSTRUCTION = "Compress the following description of an item into an embedding: "  # in front of an item token
 ITEMS_AT_ONCE = 64  # read at a time where no gradient is asked for
@@ -82,6 +85,12 @@ class LiveItemLLM(LanguageModel):
     def __init__(self, texts, base, *, pooling, max_tokens, **learns):
         super().__init__(base)
         self.name = base.name
+        self.check_length(
+            max_tokens + (pooling == "item_token"),
+            token_limit(base.folder),
+            "text_max_tokens, and the token behind it with pool_item: item_token, take",
+            "set text_max_tokens lower, or another text_encoder",
+        )
         self.learn(**learns)
         tokenizer = load_tokenizer(base)
         self.pooling = pooling
@@ -96,6 +105,7 @@ class LiveItemLLM(LanguageModel):
         token_IT = torch.zeros(len(tokens), int(length_I.max()), dtype=torch.long)
         for item, each in enumerate(tokens):
             token_IT[item, : len(each)] = torch.tensor(each, dtype=torch.long)
+        self.texts_fingerprint = _fingerprint(tokens)
         self.register_buffer("token_IT", token_IT, persistent=False)
         self.register_buffer("length_I", length_I, persistent=False)
         known_I1 = torch.tensor([bool(text) for text in texts])[:, None]
@@ -143,6 +153,11 @@ class LiveItemLLM(LanguageModel):
                 return hidden_NTD[torch.arange(len(length_N), device=length_N.device), length_N - 1]
 
 
+def _fingerprint(tokens):
+    """What tells the texts of all items apart, of their token ids by item id, so that no borders are lost."""
+    return f"sha256:{sha256(json.dumps(tokens).encode()).hexdigest()}"
+
+
 def item_llm(settings, dataset, config):
     """The item LLM that ``settings`` of HierLLMRec ask for, on the texts or text vectors of ``dataset``."""
     s = settings
@@ -155,6 +170,6 @@ def item_llm(settings, dataset, config):
         pooling=s.pool_item,
         max_tokens=config["text_max_tokens"],
         mode=s.item_llm_mode,
-        lora=Lora(s.lora_rank, s.lora_alpha, s.lora_dropout),
+        lora=adapters_of(s, 2 * config["seed"]),
         recompute=s.llm_recompute,
     )

@@ -6,6 +6,7 @@ of adapters beside a large model is then as small as they are. ``fingerprint`` s
 
 from torch import nn
 
+from ..errors import SettingError
 from ..llm import lora as adapters
 from ..llm.load import checkpointed, load
 
@@ -47,12 +48,26 @@ class LanguageModel(nn.Module):
             self._unlearned = tuple(f"llm.{name}" for name, weight in named if not weight.requires_grad)
             self.fingerprint = self._base.revision
 
+    def check_length(self, length, limit, said, cure):
+        """Refuse more places, ``said`` of the keys, than the model has positions for or its files allow, ``limit``."""
+        limits = [limit, getattr(self.llm.config, "max_position_embeddings", None)]
+        least = min((each for each in limits if each), default=None)
+        if least is not None and length > least:
+            raise SettingError(
+                f"{said} {length:,} places, but the language model reads at most {least:,}; {cure}"
+            )
+
     def train(self, mode=True):
         """Switch between training and evaluation; a frozen model stays without dropout."""
         super().train(mode)
         if self.frozen:
             self.llm.eval()
         return self
+
+
+def adapters_of(s, seed):
+    """The adapters that the keys ``lora_...`` ask for."""
+    return adapters.Lora(s.lora_rank, s.lora_alpha, s.lora_dropout, s.lora_targets, seed=seed)
 
 
 def leave_out_unlearned(part, tensors, prefix, metadata):

@@ -89,13 +89,16 @@ def noise_contrastive(user_TH, item_IH, target_T, negative, *, threshold):
     """HLLM's loss: cross-entropy of the target, first, against K negatives, by cosines over a temperature.
 
     ``item_IH`` has rows of length 1, ``user_TH`` is divided by the temperature. A negative whose cosine with the target
-    is above ``threshold`` is a false one (the same item, or its copy) and is left out.
+    is above ``threshold`` is a false one (the same item, or its copy) and is left out, as float32 sees it
+    whatever autocast says: in bfloat16 0.9905 and 0.9915 are one number.
 
     Junyi Chen et al., "HLLM", 2024, https://arxiv.org/abs/2409.12740
     """
     target_TH, negative_KH = F.embedding(target_T, item_IH), F.embedding(negative, item_IH)
     positive_T1 = (user_TH * target_TH).sum(1, keepdim=True)
-    logit_TK = (user_TH @ negative_KH.t()).masked_fill(target_TH @ negative_KH.t() > threshold, PADDING_LOGIT)
+    with torch.no_grad(), torch.autocast(user_TH.device.type, enabled=False):
+        false_TK = target_TH.float() @ negative_KH.float().t() > threshold
+    logit_TK = (user_TH @ negative_KH.t()).masked_fill(false_TK, PADDING_LOGIT)
     logit_TK = logit_TK.masked_fill(negative == target_T[:, None], PADDING_LOGIT)
     return F.cross_entropy(torch.cat([positive_T1, logit_TK], 1), torch.zeros_like(target_T))
 
@@ -196,5 +199,11 @@ def decorrelation(first_NH, second_NH, *, off_diagonal=0.005):
 
 
 def temperature_of(log_temperature, lowest=0.01, highest=1.0):
-    """The learned temperature kept within its bounds; it is learned as a logarithm, so that steps are relative."""
-    return log_temperature.clamp(math.log(lowest), math.log(highest)).exp()
+    """The learned temperature kept within its bounds; it is learned as a logarithm, so that steps are relative.
+
+    In training the logarithm itself is brought back to them, in place: beyond, it would have no gradient and stay.
+    """
+    bounds = math.log(lowest), math.log(highest)
+    if torch.is_grad_enabled():
+        log_temperature.data.clamp_(*bounds)
+    return log_temperature.clamp(*bounds).exp()

@@ -4,16 +4,16 @@ Built from training rows alone, by the weights at hand and nothing else: the sam
 Nobody is shown what he did later: of one user's situations a query gets those that ended before it (RaSeRec,
 https://arxiv.org/abs/2412.18378).
 
-Shapes: M situations of the bank, T queries, L longest history, H width of the Recommendation LLM.
+Shapes: M situations of the bank, B rows of a batch, T queries, L longest history, H width of the Recommendation LLM.
 """
 
 from dataclasses import dataclass
 
 import torch
 
-from ..data.dataset import NEXT_ITEMS
 from ..data.parts import ROW_END
 from .layout import Layout
+from .retrieval import exactly
 
 ROWS = 256  # rows of the training part that are read at a time
 
@@ -49,14 +49,14 @@ class TrainingRows:
         return self
 
     @torch.no_grad()
+    @exactly
     def bank(self, model, index):
         """The ``Bank`` of ``model.read``: of all targets of the training part, or of ``most`` drawn by the seed.
 
         ``index`` makes the index over the sequences.
         """
         device = next(model.parameters()).device
-        drawn_N = self._drawn().to(device)
-        parts = [_situations(model, batch.to(device), drawn_N) for batch in self._batches(drawn_N.cpu())]
+        parts = [_situations(model, batch.to(device)) for batch in self._batches(self._drawn())]
         columns = [torch.cat(column) for column in zip(*parts, strict=True)]
         order_M = columns[-1].argsort()
         sequence_MH, item_M, user_M, place_M = (column[order_M] for column in columns)
@@ -72,27 +72,19 @@ class TrainingRows:
         return drawn_N
 
     def _batches(self, drawn_N):
-        """The rows that teach what was drawn, some at a time: those of prefixes alone, of windows all."""
-        dataset = self.dataset
-        if dataset.windows is None:
-            for rows in torch.nonzero(drawn_N[dataset.inter_feat[ROW_END]]).squeeze(1).split(ROWS):
-                yield dataset[rows]
-            return
-        with dataset.windows.at_rest():
-            for rows in torch.arange(len(dataset)).split(ROWS):
-                yield dataset[rows.numpy()]
+        """What was drawn with its whole history, some at a time; never by windows, which cut histories off."""
+        drawn = torch.nonzero(drawn_N[self.dataset.inter_feat[ROW_END]]).squeeze(1)
+        for rows in drawn.split(ROWS):
+            with self.dataset.as_prefixes():
+                batch = self.dataset[rows]
+            yield batch
 
 
-def _situations(model, batch, drawn_N):
-    """Sequence vectors, next items, users and places of what some rows teach, as far as it was drawn."""
-    dense = NEXT_ITEMS in batch
-    item_seq_BL, length_B = batch[model.ITEM_SEQ], batch[model.ITEM_SEQ_LEN]
-    layout = Layout.of(length_B, only_last=not dense)
-    sequence_TH = model.read(layout.pack(item_seq_BL), layout)
-    user_T, place_T = next_places(layout, batch[model.USER_ID], batch[ROW_END])
-    item_T = layout.pack(batch[NEXT_ITEMS]) if dense else batch[model.ITEM_ID]
-    taught_T = (item_T > 0) & drawn_N[place_T]
-    return sequence_TH[taught_T], item_T[taught_T], user_T[taught_T], place_T[taught_T]
+def _situations(model, batch):
+    """Sequence vectors, next items, users and places, (B, ...) each, of prefix rows."""
+    layout = Layout.of(batch[model.ITEM_SEQ_LEN], only_last=True)
+    sequence_BH = model.read(layout.pack(batch[model.ITEM_SEQ]), layout)
+    return sequence_BH, batch[model.ITEM_ID], batch[model.USER_ID], batch[ROW_END]
 
 
 def next_places(layout, user_B, end_B):

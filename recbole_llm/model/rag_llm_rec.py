@@ -31,7 +31,7 @@ from .layout import Layout
 from .memory import TrainingRows, next_places
 from .rag_fusion import CrossAttention, Gated, MemoryFusion, interpolated, level
 from .ranges import COUNT, POSITIVE, SHARE, check_ranges
-from .retrieval import UNLIKE, Drawn, HiddenItems, HiddenRange, index_over, seen
+from .retrieval import UNLIKE, Drawn, HiddenItems, HiddenRange, exactly, index_over, seen
 
 OF_ITEMS = ("gated", "cross_attn", "prepend")
 OF_SITUATIONS = ("memory", "knn_interp")
@@ -139,10 +139,10 @@ class RAGLLMRec(HierLLMRec):
         """(T, S): as HierLLMRec's, from histories and what was retrieved for them."""
         fusion = self.settings.rag_fusion
         if fusion == "prepend":
-            return self.project(self._read_behind_retrieved(item_seq_BL, layout))
+            return self.project(self._read_behind_retrieved(item_seq_BL, layout, beside))
         user_TH = self.read(layout.pack(item_seq_BL), layout)
         if fusion in ("gated", "cross_attn"):
-            item_TK, known_TK = self.retrieve_items(user_TH, item_seq_BL, layout)
+            item_TK, known_TK = self.retrieve_items(user_TH, item_seq_BL, layout, beside)
             found_TKH = self._as_read(item_TK)
             both = (found_TKH,) if fusion == "gated" else (found_TKH, found_TKH)
             user_TH = self.fusion(level(user_TH), *both, known_TK)
@@ -192,20 +192,24 @@ class RAGLLMRec(HierLLMRec):
     # ------------------------------------------------------------------ retrieval
 
     @torch.no_grad()
-    def retrieve_items(self, user_TH, item_seq_BL, layout):
+    @exactly
+    def retrieve_items(self, user_TH, item_seq_BL, layout, beside):
         """(T, K) item ids near each event's query, and whether they were found, none of its history."""
-        s, item_IW = self.settings, self.current_items()
+        s, item_IW = self.settings, self.current_items().float()
         history_TL = seen(item_seq_BL, layout)
         hidden_TL = history_TL if s.exclude_history else history_TL[:, :0]
         match s.rag_query:
             case "user":
-                query_TW, table_IW = self.project(user_TH), self.scored(item_IW)
+                query_TW, table_IW = self.project(user_TH.float()), self.scored(item_IW)
             case "mean_items" | "last_item":
                 last = s.query_items if s.rag_query == "mean_items" else 1
                 query_TW, table_IW = _mean_of_last(history_TL, item_IW, last), item_IW
-        if "index" not in self._kept:  # of this batch in training, of this evaluation otherwise
-            self._kept["index"] = self._index_of_items(table_IW)
-        like_TK, item_TK = self._kept["index"].nearest(query_TW, s.rag_top_k, HiddenItems(hidden_TL))
+        index = (
+            self._index_of_items(table_IW)
+            if s.rag_control == "none"
+            else self._draws(table_IW, layout, beside)
+        )
+        like_TK, item_TK = index.nearest(query_TW, s.rag_top_k, HiddenItems(hidden_TL))
         return item_TK, like_TK > UNLIKE
 
     @torch.no_grad()
@@ -221,14 +225,25 @@ class RAGLLMRec(HierLLMRec):
         return bank.index.nearest(user_TH, self.settings.rag_top_k, HiddenRange(*bank.later(user_T, place_T)))
 
     def _index_of_items(self, table_IW):
-        """What finds items; with ``rag_control: random`` what draws them, in every evaluation the same."""
-        s = self.settings
-        if s.rag_control == "random":
-            seeded = None if self.training else torch.Generator().manual_seed(self.rows.seed)
-            return Drawn(table_IW, seeded)
-        # a table that learns is another one at the next batch, and not worth more than a look at all of it
-        exact_up_to = len(table_IW) if self.training else s.exact_up_to
-        return self._index(table_IW, s.rag_similarity, exact_up_to)
+        """What finds items, made once for a batch in training, for an evaluation otherwise."""
+        if "index" not in self._kept:
+            # a table that learns is another one at the next batch, and not worth more than a look at all of it
+            exact_up_to = len(table_IW) if self.training else self.settings.exact_up_to
+            self._kept["index"] = self._index(table_IW, self.settings.rag_similarity, exact_up_to)
+        return self._kept["index"]
+
+    def _draws(self, table_IW, layout, beside):
+        """What draws items: in training by torch's generator, else by the seed, the user and the place of the event."""
+        if self.training:
+            return Drawn(table_IW)
+        if beside.user_B is None:  # histories of nobody in the data set all draw the same
+            count = layout.batch if layout.asked_T is not None else len(layout.place_T)
+            return Drawn(table_IW, [self.rows.seed] * count)
+        users_and_places = zip(
+            *(part.tolist() for part in next_places(layout, beside.user_B, beside.end_B)), strict=True
+        )
+        # of numbers alone ``hash`` is the same in every process
+        return Drawn(table_IW, [hash((self.rows.seed, *each)) for each in users_and_places])
 
     def _index(self, table_MW, similarity="cosine", exact_up_to=None):
         s = self.settings
@@ -244,10 +259,10 @@ class RAGLLMRec(HierLLMRec):
             self._kept["bank"] = self.rows.bank(self, self._index)
         return self._kept["bank"]
 
-    def _read_behind_retrieved(self, item_seq_BL, layout):
+    def _read_behind_retrieved(self, item_seq_BL, layout, beside):
         """(B, H): the pooled vector of each history with the items that were found in front of it."""
         s = self.settings
-        item_BK, known_BK = self.retrieve_items(None, item_seq_BL, layout)
+        item_BK, known_BK = self.retrieve_items(None, item_seq_BL, layout, beside)
         item_BL = torch.cat([item_BK * known_BK, item_seq_BL[:, : layout.length]], 1)
         # no gap before the history
         item_BL = item_BL.gather(1, (item_BL == 0).long().argsort(dim=1, stable=True))
@@ -323,6 +338,16 @@ def check(s, dense):
     ):
         raise SettingError(
             "head: classifier has rows with a bias, between which distances mean nothing; set rag_similarity: cosine"
+        )
+    if (
+        s.rag_query == "user"
+        and s.rag_fusion in OF_ITEMS
+        and s.score == "cosine"
+        and s.rag_similarity == "l2"
+    ):
+        raise SettingError(
+            "rag_similarity: l2 ranks as cosine does where rag_query: user and score: cosine make all lengths one; set "
+            "rag_similarity: cosine, or rag_query: mean_items or last_item"
         )
     if s.start_from and s.rag_fusion == "prepend" and s.rec_llm == "sasrec":
         raise SettingError(

@@ -14,10 +14,9 @@ import torch
 from torch import nn
 
 from ..errors import SettingError
-from ..llm.lora import Lora
 from ..text.location import locate
 from .encoders import LiGREncoder, SASRecEncoder, start_small
-from .language_model import LanguageModel
+from .language_model import LanguageModel, adapters_of
 
 EPSILON = 1e-8  # of the inputs' norm: the numbers of a table may start at 0.01, those behind W_in at less
 REACH = 15.0  # of the logits of attention pooling: their exponentials can then be summed along a history as they are
@@ -115,8 +114,14 @@ class NoLLM(nn.Module):
         return input_TH if layout.asked_T is None else input_TH[layout.asked_T]
 
 
-def rec_llm(settings, max_length):
-    """The Recommendation LLM that ``settings`` of HierLLMRec ask for."""
+def rec_llm(settings, max_length, seed=0):
+    """The Recommendation LLM that ``settings`` of HierLLMRec ask for, to read ``max_length`` places.
+
+    Raises
+    ------
+    SettingError
+        If a language model reads fewer places, or in another direction than ``rec_llm`` says.
+    """
     s = settings
     match s.rec_llm:
         case "transformer" | "sasrec":
@@ -127,8 +132,14 @@ def rec_llm(settings, max_length):
         s.rec_llm_path,
         untrained=s.rec_init == "random",
         mode=s.rec_llm_mode,
-        lora=Lora(s.lora_rank, s.lora_alpha, s.lora_dropout),
+        lora=adapters_of(s, 2 * seed + 1),  # another start than the Item LLM's, which has 2 * seed
         recompute=s.llm_recompute,
+    )
+    found.check_length(
+        max_length,
+        None,
+        "MAX_ITEM_LIST_LENGTH, and rag_top_k in front of it with rag_fusion: prepend, take",
+        "set MAX_ITEM_LIST_LENGTH lower, or another rec_llm_path",
     )
     if s.rec_llm == "decoder" and found.reads_ahead:
         raise SettingError(

@@ -1,6 +1,6 @@
 """The nearest rows of a table for each query, without those that a query may not get.
 
-Exactly, in bounded memory, or approximately through FAISS (Matthijs Douze et al., https://arxiv.org/abs/2401.08281):
+Exactly (in float32, whatever autocast says), in bounded memory, or approximately through FAISS (Matthijs Douze et al., https://arxiv.org/abs/2401.08281):
 its inverted lists look at a part of the table, and more than K rows are fetched to make up for those left out.
 
 Shapes: T queries, M rows of the table, W vector size, K rows asked for, C queries of a chunk, L longest history, F rows
@@ -8,6 +8,7 @@ fetched.
 """
 
 from dataclasses import dataclass
+from functools import wraps
 from importlib.util import find_spec
 
 import torch
@@ -17,6 +18,17 @@ CELLS = 8_000_000  # likenesses held at a time
 UNLIKE = -torch.inf  # the likeness of a row that a query may not get
 ROWS_PER_LIST = 39  # that FAISS wants at least to find an inverted list's centre
 FETCHED = 4  # times K, as in RaSeRec
+
+
+def exactly(method):
+    """A method of a module or an index without autocast: of products in bfloat16 the nearest are not the nearest."""
+
+    @wraps(method)
+    def in_float32(*given, **named):
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return method(*given, **named)
+
+    return in_float32
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,7 @@ class Exact:
         self.square_M = self.table_MW.pow(2).sum(1)
 
     @torch.no_grad()
+    @exactly
     def nearest(self, query_TW, k, hidden):
         """The likenesses (T, K) and row numbers (T, K) of the K nearest rows, best first.
 
@@ -77,29 +90,36 @@ class Exact:
         found = []
         for start in range(0, len(query_TW), rows):
             part = slice(start, min(start + rows, len(query_TW)))
-            like_CM = self._likeness(query_TW[part])
+            like_CM = self._likeness(query_TW, part)
             hidden.mask(part, like_CM)
             found.append(like_CM.topk(k, dim=1))
         return torch.cat([each.values for each in found]), torch.cat([each.indices for each in found])
 
-    def _likeness(self, query_CW):
-        """(C, M)."""
+    def _likeness(self, query_TW, part):
+        """(C, M), of the queries ``part``."""
         if self.is_cosine:
-            return _units(query_CW) @ self.table_MW.t()
-        query_CW = query_CW.float()
+            return _units(query_TW[part]) @ self.table_MW.t()
+        query_CW = query_TW[part].float()
         like_CM = query_CW @ self.table_MW.t()
         return 2 * like_CM - self.square_M - query_CW.pow(2).sum(1, keepdim=True)
 
 
 class Drawn(Exact):
-    """A control: rows drawn at random in place of the nearest, by a generator or, without one, torch's own."""
+    """A control: rows drawn at random in place of the nearest, for each query by a seed of its own or by torch's one.
 
-    def __init__(self, table_MW, generator=None):
-        self.table_MW, self.generator = table_MW, generator
+    With seeds a query draws the same in whatever batch it stands.
+    """
 
-    def _likeness(self, query_CW):
-        like_CM = torch.rand(len(query_CW), len(self.table_MW), generator=self.generator)
-        return like_CM.to(query_CW.device)
+    def __init__(self, table_MW, seeds=None):
+        self.table_MW, self.seeds = table_MW, seeds
+
+    def _likeness(self, query_TW, part):
+        count = len(self.table_MW)
+        if self.seeds is None:
+            like_CM = torch.rand(len(query_TW[part]), count)
+        else:
+            like_CM = torch.stack([_drawn_by(seed, count) for seed in self.seeds[part]])
+        return like_CM.to(query_TW.device)
 
 
 class InvertedLists:
@@ -144,6 +164,10 @@ def seen(item_seq_BL, layout):
         row_T, position_T = row_T[layout.asked_T], position_T[layout.asked_T]
     position_L = torch.arange(layout.length, device=item_seq_BL.device)
     return item_seq_BL[row_T, : layout.length].masked_fill(position_L > position_T[:, None], 0)
+
+
+def _drawn_by(seed, count):
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed))
 
 
 def _units(vectors):

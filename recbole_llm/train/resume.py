@@ -11,7 +11,7 @@ import torch
 from recbole.trainer import Trainer
 
 from ..compat.plain import plain, restored, without_modules
-from ..errors import SettingError
+from ..errors import ArtifactError, SettingError
 from ..model import checkpoint
 from . import parallel
 
@@ -29,11 +29,24 @@ class ResumingTrainer(Trainer):
         )
 
     def load_best(self, model_file=None):
-        """Load the best weights of this run, or those of ``model_file``, into the model."""
-        tensors, facts = checkpoint.load(model_file or self.saved_model_file)
+        """Load the best weights of this run, or those of ``model_file``, into the model.
+
+        Raises
+        ------
+        ArtifactError
+            If they were trained on other texts, on another number of items, or with other sizes.
+        """
+        file = model_file or self.saved_model_file
+        tensors, facts = checkpoint.load(file)
         other = restored(checkpoint.lower(facts["other_parameter"], tensors))
-        self.model.load_state_dict(tensors)
-        self.model.load_other_parameter(other)
+        self.model.load_other_parameter(other)  # first, for it says why weights of other items do not fit
+        try:
+            self.model.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ArtifactError(
+                f"{file} does not fit this model ({str(error).splitlines()[-1].strip()}); use the data set and the "
+                "keys that it was trained with, or train again"
+            ) from None
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         # RecBole calls this when a validation finds the best weights, or after every epoch where there is none

@@ -57,6 +57,10 @@ class RankingTrainer(ResumingTrainer):
         self.saved_model_file = str(self.folder / BEST)
         self.eval_collector = RankingCollector(config)
         self.enable_amp = bool(config["enable_amp"]) and multiplies_bfloat16(self.device.type)
+        if (
+            self.enable_amp
+        ):  # RecBole names no type, and CUDA's own is float16, in which small gradients are zero
+            torch.set_autocast_dtype(self.device.type, torch.bfloat16)
         if parallel.world() > 1 and self.clip_grad_norm:
             raise SettingError(
                 "clip_grad_norm would clip each process's part of a gradient alone; set it to None, or nproc to 1"
@@ -249,6 +253,8 @@ def averaged(model, decay):
 
 def multiplies_bfloat16(device):
     """Whether ``device`` has instructions for bfloat16 products; without them they are slower than float32's."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     if device != "cpu":
         return True
     found = torch.cpu.get_capabilities()

@@ -51,7 +51,8 @@ def tiny(tmp_path_factory):
 def live(folder, **keys):
     """A model built by the main job's own steps, from the texts of the carousel's .item file."""
     given = {"model": "HierLLMRec", "dataset": "carousel", "data_path": str(folder)}
-    given |= known_to("HierLLMRec", "carousel", TINY) | {"text_fields": ["title", "colour"]} | keys
+    given |= known_to("HierLLMRec", "carousel", TINY) | {"text_fields": ["title", "colour"]}
+    given |= {"text_max_tokens": 31} | keys  # the tiny models read 32
     config = configure("HierLLMRec", given)
     config["checkpoint_dir"] = str(folder / "live")
     parts, _, model = build(config)
@@ -89,6 +90,17 @@ def test_without_a_rec_llm_it_ranks_by_the_cosine_with_the_mean_of_the_history(f
         assert torch.allclose(model.full_sort_predict(batch)[row, 1:], expected, atol=1e-5)
 
 
+def test_a_classifier_scores_by_its_rows_and_their_bias(folder):
+    world = house(folder, "HierLLMRec", head="classifier", score="dot")
+    model, batch = world.model.eval(), a_batch(world)
+    with torch.no_grad():
+        model.head.item_IH.copy_(torch.randn(model.head.item_IH.shape))
+    layout = Layout.of(batch["item_length"], only_last=True)
+    user = model.norm(model.read(layout.pack(batch["item_id_list"]), layout))
+    weight, bias = model.head.item_IH[:, :-1], model.head.item_IH[:, -1]
+    assert torch.allclose(model.full_sort_predict(batch), user @ weight.T + bias, atol=1e-5)
+
+
 def test_a_running_mean_is_the_mean_of_what_was_read_so_far():
     layout = Layout.of(torch.tensor([3, 1]))
     hidden = layout.pack(torch.tensor([[[1.0], [3.0], [8.0]], [[5.0], [0.0], [0.0]]]))
@@ -123,12 +135,27 @@ def test_nce_has_the_positive_first_and_leaves_false_negatives_out():
     assert against.item() == pytest.approx(np.log(1 + np.exp(-2.0)), abs=1e-6)
 
 
+def test_under_autocast_the_same_negatives_are_false():
+    def at(cosine):
+        return [cosine, (1 - cosine**2) ** 0.5]
+
+    items = torch.tensor([[1.0, 0.0], [1.0, 0.0], at(0.9905), at(0.9915)])  # all .9922 in bfloat16
+    user, target, negative = torch.zeros(1, 2), torch.tensor([1]), torch.tensor([2, 3])
+    with torch.autocast("cpu", torch.bfloat16):
+        under = losses.noise_contrastive(user, items, target, negative, threshold=0.991)
+    assert under.item() == pytest.approx(np.log(2)), "the second alone is nearer than the threshold"
+
+
 def test_the_temperature_stays_within_its_bounds(folder):
-    model = house(folder, "HierLLMRec", loss="nce").model
-    for extreme in (-50.0, 50.0):
+    model = house(folder, "HierLLMRec", loss="nce").model.eval()
+    pooled = torch.randn(3, model.rec_llm.width)
+    for extreme, length in ((-50.0, 100.0), (50.0, 1.0)):
         with torch.no_grad():
             model.log_temperature.fill_(extreme)
-        assert 0.01 - 1e-6 <= losses.temperature_of(model.log_temperature).item() <= 1.0
+        for grad in (False, True):
+            with torch.set_grad_enabled(grad):
+                norm = model.project(pooled).norm(dim=1)
+            assert torch.allclose(norm, torch.full((3,), length), rtol=1e-4)
 
 
 # ---------------------------------------------------------------------- what must not matter
@@ -456,6 +483,22 @@ def test_of_an_item_llm_with_adapters_a_checkpoint_holds_these_alone(folder, tin
     model.load_state_dict(model.state_dict())
 
 
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_weights_of_an_item_llm_that_learns_go_with_the_texts_that_it_read(folder, tiny, mode):
+    keys = {"item_llm_mode": mode, "loss": "nce", "text_encoder": tiny("bert")}
+    models = [live(folder, **keys, **more)[2] for more in ({}, {}, {"text_fields": ["colour"]})]
+    first, same, other = models
+    same.load_other_parameter(first.other_parameter())
+    with pytest.raises(ArtifactError, match="trained with sha256:.* as `item_texts`, found sha256:"):
+        other.load_other_parameter(first.other_parameter())
+
+
+def test_an_item_llm_that_learns_wants_texts(folder, tiny):
+    keys = {"item_llm_mode": "lora", "loss": "nce", "text_encoder": tiny("bert")}
+    with pytest.raises(SettingError, match="text_fields names no column and text_generated no folder"):
+        live(folder, **keys, text_fields=[])
+
+
 @pytest.mark.parametrize("part", ["item", "rec"])
 def test_language_models_keep_no_cache_of_what_they_read(folder, tiny, part):
     if part == "item":
@@ -504,6 +547,52 @@ def test_a_language_model_beside_its_adapters_is_not_averaged_in_a_copy(folder, 
         assert (means[name].data_ptr() == own.data_ptr()) is not own.requires_grad, name
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "bert"])
+def test_histories_longer_than_a_rec_llm_reads_are_refused(folder, tiny, kind):
+    keys = {"rec_llm": "decoder"} if kind == "gpt2" else {"rec_llm": "t5_encoder", "train_rows": "prefix"}
+    keys |= {"rec_llm_path": tiny(kind), "MAX_ITEM_LIST_LENGTH": 32}
+    house(folder, "HierLLMRec", **keys)
+    with pytest.raises(
+        SettingError, match="take 33 places, but the language model reads at most 32; set MAX_"
+    ):
+        house(folder, "HierLLMRec", **keys | {"MAX_ITEM_LIST_LENGTH": 33})
+    keys |= {"rag_fusion": "prepend", "rag_query": "last_item", "rag_top_k": 3, "train_rows": "prefix"}
+    with pytest.raises(SettingError, match="rag_fusion: prepend, take 35 places"):
+        house(folder, "RAGLLMRec", **keys)
+
+
+@pytest.mark.parametrize(("pooling", "most"), [("mean", 32), ("item_token", 31)])
+def test_texts_longer_than_an_item_llm_reads_are_refused(folder, tiny, pooling, most):
+    keys = {"item_llm_mode": "lora", "loss": "nce", "text_encoder": tiny("gpt2"), "pool_item": pooling}
+    live(folder, text_max_tokens=most, **keys)
+    with pytest.raises(
+        SettingError, match="take 33 places, but the language model reads at most 32; set text_"
+    ):
+        live(folder, text_max_tokens=most + 1, **keys)
+
+
+def test_adapters_stand_where_they_are_asked_for_and_start_from_the_seed(folder, tiny):
+    keys = {"item_llm_mode": "lora", "loss": "nce", "text_encoder": tiny("llama")}
+    keys |= {"rec_llm": "decoder", "rec_llm_path": tiny("llama"), "rec_llm_mode": "lora"}
+
+    def starts(**more):
+        _, _, model = live(folder, **keys | more)
+        return [
+            {name: p for name, p in part.llm.named_parameters() if "lora_A" in name}
+            for part in (model.item_llm, model.rec_llm)
+        ]
+
+    item, rec = starts(lora_targets=["q_proj"])
+    assert item.keys() == rec.keys() and all("q_proj" in name for name in item) and len(item) == 2
+    own, same, other = starts(seed=5), starts(seed=5), starts(seed=6)
+    drawn = [own[0], own[1], *other]
+    for name in own[0]:
+        assert torch.equal(own[0][name], same[0][name]) and torch.equal(own[1][name], same[1][name])
+        assert len({each[name][0, 0].item() for each in drawn}) == 4, name
+    with pytest.raises(SettingError, match="no_such_layer"):
+        starts(lora_targets=["no_such_layer"])
+
+
 def test_random_weights_differ_from_pretrained_ones(folder, tiny):
     keys = {"rec_llm": "decoder", "rec_llm_path": tiny("llama")}
     both = [
@@ -530,6 +619,19 @@ def test_language_models_have_a_learning_rate_of_their_own(folder, tiny):
     trainer = trainer_for(world.config, world.model)
     trainer.fit(world.train, verbose=False, saved=False)
     assert [group["lr"] for group in trainer.optimizer.param_groups] == [0.01, 1e-4]
+
+
+def test_a_t5_learns_to_recommend_from_prefix_rows(folder, tiny):
+    keys = {
+        "rec_llm": "t5_encoder",
+        "rec_llm_path": tiny("t5"),
+        "train_rows": "prefix",
+        "llm_learning_rate": 3e-3,
+    }
+    world = house(folder, "HierLLMRec", epochs=6, eval_step=6, average_decay=None, **keys)
+    trainer = trainer_for(world.config, world.model)
+    trainer.fit(world.train, world.valid, verbose=False, saved=True)
+    assert trainer.evaluate_both_ways(world.test).unmasked["recall@1"] > 0.9
 
 
 def test_a_real_language_model_learns_to_recommend(folder, shared_data):
@@ -563,6 +665,15 @@ def test_a_real_language_model_learns_to_recommend(folder, shared_data):
         ({"negatives": "batch", "loss": "nce"}, "negatives: batch needs the log Q correction"),
         ({"temperature": 0.0}, "config key `temperature` is 0.0, expected from 0.01 to 1"),
         ({"temperature": 2.0}, "config key `temperature` is 2.0, expected from 0.01 to 1"),
+        (
+            {"llm_recompute": True},
+            "llm_recompute: True has nothing to make anew, for no language model learns here",
+        ),
+        (
+            {"llm_recompute": True, "rec_llm": "decoder", "rec_llm_path": "a", "rec_llm_mode": "frozen"},
+            "(item_llm_mode: table, rec_llm: decoder, rec_llm_mode: frozen); set it to False",
+        ),
+        ({"head": "classifier"}, "head: classifier scores by a product and a bias, of which a cosine"),
         ({"head": "softmax"}, "config key `head` is 'softmax', expected one of embed, classifier, tied"),
     ],
 )

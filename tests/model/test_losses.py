@@ -163,6 +163,22 @@ def test_the_temperature_stays_within_its_bounds():
     assert (low, mid, high) == pytest.approx((0.01, 0.07, 1.0))
 
 
+@pytest.mark.parametrize(("start", "inward"), [(0.001, 1.0), (3.0, -1.0)])
+def test_a_temperature_that_a_step_took_beyond_its_bounds_comes_back(start, inward):
+    log_temperature = torch.nn.Parameter(torch.tensor(start).log())
+    bound = torch.tensor(min(max(start, 0.01), 1.0)).log().item()
+    optimizer = torch.optim.SGD([log_temperature], 0.1)
+    (-inward * losses.temperature_of(log_temperature)).backward()
+    optimizer.step()
+    assert inward * (log_temperature.item() - bound) > 1e-4
+
+
+def test_looking_at_a_temperature_moves_nothing():
+    log_temperature = torch.nn.Parameter(torch.tensor(9.0))
+    with torch.no_grad():
+        assert losses.temperature_of(log_temperature) == 1.0 and log_temperature == 9.0
+
+
 def test_gradients_are_bit_equal_from_run_to_run_on_several_threads():
     threads = torch.get_num_threads()
     torch.set_num_threads(4)

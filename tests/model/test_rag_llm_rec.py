@@ -67,6 +67,36 @@ def test_exact_search_is_what_a_loop_finds_in_chunks_of_any_size(monkeypatch):
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "l2"])
+def test_under_autocast_a_search_finds_what_it_finds_without(similarity):
+    query, table = some(9, 64), some(300, 64)
+    index = retrieval.Exact(table, similarity)
+    with torch.autocast("cpu", torch.bfloat16):
+        under = retrieval.Exact(table, similarity).nearest(query, 20, NOTHING)
+    assert all(map(torch.equal, under, index.nearest(query, 20, NOTHING)))
+
+
+@pytest.mark.parametrize("query", ["user", "mean_items"])
+def test_under_autocast_the_same_items_are_retrieved(folder, query):
+    model = rag(folder, "gated", rag_query=query, head="tied").model.eval()
+    items, length = torch.tensor([[3, 5, 7, 9], [2, 4, 0, 0]]), torch.tensor([4, 2])
+    layout = Layout.of(length)
+    user, like = model.read(layout.pack(items), layout), []
+    for enabled in (False, True):
+        model._kept.clear()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            model.retrieve_items(user, items, layout, base.Beside())
+            like.append(model._kept["index"].table_MW)
+    assert torch.equal(*like)
+
+
+def test_under_autocast_the_bank_is_the_same(folder):
+    model = rag(folder, "memory").model.eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        under = model.rows.bank(model, retrieval.Exact).sequence_MH
+    assert torch.equal(under, model.rows.bank(model, retrieval.Exact).sequence_MH)
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "l2"])
 def test_exact_search_is_what_faiss_finds_in_all_lists_and_what_is_hidden_stays_so(similarity):
     pytest.importorskip("faiss")
     query, table = some(20, 8), some(400, 8)
@@ -93,17 +123,18 @@ def test_large_tables_go_to_faiss_and_too_few_rows_for_its_lists_do_not(monkeypa
 @pytest.mark.parametrize("query", ["user", "mean_items", "last_item"])
 @pytest.mark.parametrize("head", ["embed", "tied", "classifier"])
 def test_neither_padding_nor_what_the_history_holds_is_retrieved(folder, query, head):
-    model = rag(folder, "gated", rag_query=query, head=head).model.eval()
+    score = "dot" if head == "classifier" else "cosine"
+    model = rag(folder, "gated", rag_query=query, head=head, score=score).model.eval()
     items, length = torch.tensor([[3, 5, 7, 9], [2, 4, 0, 0]]), torch.tensor([4, 2])
     layout = Layout.of(length)
     user = model.read(layout.pack(items), layout)
-    found, known = model.retrieve_items(user, items, layout)
+    found, known = model.retrieve_items(user, items, layout, base.Beside())
     found, known = layout.pad(found), layout.pad(known)
     for row, position in ((0, 0), (0, 3), (1, 1)):
         assert known[row, position].all()
         assert not set(found[row, position].tolist()) & {0, *items[row, : position + 1].tolist()}
     loose = rag(folder, "gated", rag_query="last_item", exclude_history=False).model.eval()
-    found, _ = loose.retrieve_items(user, items, layout)
+    found, _ = loose.retrieve_items(user, items, layout, base.Beside())
     assert (found[:, 0] == layout.pack(items)).all(), "nearest to the last item is itself"
 
 
@@ -111,7 +142,7 @@ def test_where_all_but_a_few_items_are_seen_the_rest_is_marked_as_not_found(fold
     model = house(folder, "RAGLLMRec", rag_top_k=5, MAX_ITEM_LIST_LENGTH=20).model.eval()
     items = torch.arange(1, N_ITEMS - 1)[None]  # two items are left
     layout = Layout.of(torch.tensor([items.shape[1]]), only_last=True)
-    found, known = model.retrieve_items(model.read(layout.pack(items), layout), items, layout)
+    found, known = model.retrieve_items(model.read(layout.pack(items), layout), items, layout, base.Beside())
     assert known.sum() == 2 and set(found[known].tolist()) == {N_ITEMS - 1, N_ITEMS}
     assert torch.isfinite(model(items, torch.tensor([items.shape[1]]))).all()
 
@@ -190,8 +221,22 @@ def test_the_bank_does_not_depend_on_how_the_windows_of_an_epoch_are_cut(folder,
     assert torch.equal(banks[0].sequence_MH, banks[1].sequence_MH)
 
 
-def test_of_prefix_rows_those_that_were_drawn_are_read_alone(folder):
-    world, read = rag(folder, "memory", bank_size=5, train_rows="prefix"), []
+@pytest.mark.parametrize("most", [50, 10**6])
+def test_the_bank_of_windows_is_that_of_prefix_rows(folder, most):
+    keys = {"bank_size": most, "MAX_ITEM_LIST_LENGTH": 4}
+    first, second = (
+        rag(folder, "memory", train_rows=rows, **keys).model.eval() for rows in ("dense", "prefix")
+    )
+    second.load_state_dict(first.state_dict())
+    dense, prefix = first._bank(), second._bank()
+    for name in ("sequence_MH", "item_M", "user_M", "place_M"):
+        assert torch.equal(getattr(dense, name), getattr(prefix, name)), name
+    assert first.rows.dataset.windows is not None, "training goes on with windows"
+
+
+@pytest.mark.parametrize("rows", ["dense", "prefix"])
+def test_situations_that_were_drawn_are_read_alone(folder, rows):
+    world, read = rag(folder, "memory", bank_size=5, train_rows=rows), []
     whole = world.model.read
     world.model.read = lambda item_T, layout: read.append(layout.batch) or whole(item_T, layout)
     assert len(world.model.eval()._bank()) == sum(read) == 5
@@ -486,17 +531,36 @@ def test_random_items_stand_in_for_retrieved_ones_the_same_in_every_evaluation(f
     assert not torch.allclose(first, near.model.eval().full_sort_predict(batch), atol=1e-2)
 
 
+@pytest.mark.parametrize("fusion", ["gated", "prepend"])
+def test_random_items_do_not_hang_on_the_batch_that_a_user_stands_in(folder, fusion):
+    world = rag(folder, fusion, rag_control="random")
+    if fusion == "gated":
+        torch.nn.init.constant_(world.model.fusion.gate.bias, -5.0)
+    model, batch = world.model.eval(), a_batch(world)
+    together = model.full_sort_predict(batch)
+    backwards = torch.arange(len(batch)).flip(0)
+    alone = torch.cat([model.full_sort_predict(batch[row[None]]) for row in backwards])
+    assert torch.allclose(alone.flip(0), together, atol=1e-5)
+    other = rag(folder, fusion, rag_control="random")
+    other.model.load_state_dict(model.state_dict())
+    other.model.rows.seed += 1
+    assert not torch.allclose(other.model.eval().full_sort_predict(batch), together, atol=1e-3)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_random_items_are_none_of_the_history(folder, training):
     keys = {"rag_control": "random", "MAX_ITEM_LIST_LENGTH": 20}
     model = rag(folder, "gated", **keys).model.train(training)
     items = torch.arange(1, N_ITEMS - 1)[None].repeat(50, 1)  # two items are left
     layout = Layout.of(torch.full((50,), items.shape[1]), only_last=True)
-    found, known = model.retrieve_items(model.read(layout.pack(items), layout), items, layout)
+    found, known = model.retrieve_items(model.read(layout.pack(items), layout), items, layout, base.Beside())
     assert (known.sum(1) == 2).all() and set(found[known].tolist()) == {N_ITEMS - 1, N_ITEMS}
-    alone = torch.ones(200, 1, dtype=torch.long)
+    alone, somebody = (
+        torch.ones(200, 1, dtype=torch.long),
+        base.Beside(None, None, *torch.arange(400).view(2, 200)),
+    )
     layout = Layout.of(torch.ones(200, dtype=torch.long), only_last=True)
-    found, known = model.retrieve_items(model.read(layout.pack(alone), layout), alone, layout)
+    found, known = model.retrieve_items(model.read(layout.pack(alone), layout), alone, layout, somebody)
     assert known.all() and set(found.flatten().tolist()) == set(range(2, N_ITEMS + 1)), "each may be drawn"
 
 
@@ -554,8 +618,13 @@ def test_a_run_is_taken_up_again_without_the_model_that_it_started_from(folder, 
         ("prepend", {"rag_query": "user"}, "prepend retrieves before the history is read"),
         (
             "gated",
-            {"rag_similarity": "l2", "head": "classifier"},
+            {"rag_similarity": "l2", "head": "classifier", "score": "dot"},
             "distances mean nothing; set rag_similarity: cosine",
+        ),
+        (
+            "gated",
+            {"rag_similarity": "l2"},
+            "l2 ranks as cosine does where rag_query: user and score: cosine",
         ),
         ("gated", {"lambda_knn": 1.5}, "config key `lambda_knn` is 1.5, expected from 0 to 1"),
         (

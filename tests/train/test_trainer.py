@@ -10,6 +10,7 @@ from carousel import house, trained, write_carousel
 from recbole_llm.errors import ArtifactError
 from recbole_llm.evaluation.ranks import metrics_from
 from recbole_llm.model import checkpoint
+from recbole_llm.train import trainer
 from recbole_llm.train.resume import BEST, LAST
 from recbole_llm.train.trainer import pace_at, trainer_for
 
@@ -85,6 +86,22 @@ def test_the_learning_rate_falls_along_half_a_cosine(folder, tmp_path):
     assert world.trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_products_of_a_training_are_in_bfloat16_whatever_the_device_takes_otherwise(
+    folder, tmp_path, monkeypatch, device
+):
+    world = house(folder, enable_amp=True)
+    world.config["checkpoint_dir"], world.config["device"] = str(tmp_path), torch.device(device)
+    monkeypatch.setattr(trainer, "multiplies_bfloat16", lambda device: True)
+    before = torch.get_autocast_dtype(device)
+    torch.set_autocast_dtype(device, torch.float16)
+    try:
+        assert trainer_for(world.config, world.model).enable_amp
+        assert torch.get_autocast_dtype(device) is torch.bfloat16
+    finally:
+        torch.set_autocast_dtype(device, before)
+
+
 def test_ranks_give_recboles_metrics_under_both_conventions(whole):
     found = whole.trainer.evaluate_both_ways(whole.test)
     dataset = whole.train._dataset
@@ -123,6 +140,18 @@ def test_a_missing_or_damaged_checkpoint_is_named(tmp_path):
     (tmp_path / "torn.safetensors").write_bytes(b"\x10\x00\x00")
     with pytest.raises(ArtifactError, match="torn.safetensors is not a whole safetensors file"):
         checkpoint.load(tmp_path / "torn.safetensors")
+
+
+def test_weights_of_another_number_of_items_are_refused_in_a_sentence(folder, tmp_path):
+    few, many = (write_carousel(tmp_path / str(count), n_items=count) for count in (11, 13))
+    world = trained(few, tmp_path / "few", 1)
+    other = house(many)
+    other.config["checkpoint_dir"] = str(tmp_path / "many")
+    with pytest.raises(ArtifactError, match=r"does not fit this model \(size mismatch.*; use the data set"):
+        trainer_for(other.config, other.model).load_best(world.trainer.saved_model_file)
+    other.model.text_fingerprints = {"title": "f" * 64}
+    with pytest.raises(ArtifactError, match="trained with 0* as `title`, found f*; use the same text"):
+        trainer_for(other.config, other.model).load_best(world.trainer.saved_model_file)
 
 
 def test_a_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):
