@@ -1,7 +1,8 @@
 """The nearest rows of a table for each query, without those that a query may not get.
 
-Exactly (in float32, whatever autocast says), in bounded memory, or approximately through FAISS (Matthijs Douze et al., https://arxiv.org/abs/2401.08281):
-its inverted lists look at a part of the table, and more than K rows are fetched to make up for those left out.
+Exactly (in float32, whatever autocast says), in bounded memory, or approximately through FAISS (Matthijs Douze et al.,
+https://arxiv.org/abs/2401.08281): its inverted lists look at a part of the table, and more than K rows are fetched to
+make up for those left out.
 
 Shapes: T queries, M rows of the table, W vector size, K rows asked for, C queries of a chunk, L longest history, F rows
 fetched.

@@ -57,9 +57,8 @@ class RankingTrainer(ResumingTrainer):
         self.saved_model_file = str(self.folder / BEST)
         self.eval_collector = RankingCollector(config)
         self.enable_amp = bool(config["enable_amp"]) and multiplies_bfloat16(self.device.type)
-        if (
-            self.enable_amp
-        ):  # RecBole names no type, and CUDA's own is float16, in which small gradients are zero
+        if self.enable_amp:
+            # RecBole names no type, and CUDA's own is float16, in which small gradients are zero
             torch.set_autocast_dtype(self.device.type, torch.bfloat16)
         if parallel.world() > 1 and self.clip_grad_norm:
             raise SettingError(
