@@ -98,13 +98,13 @@ class Config(RecBoleConfig):
         return {key: literal(value) for key, value in config_dict.items()}
 
     def _load_internal_config_dict(self, model, model_class, dataset):
-        own = read_yaml(PROPERTIES / "model" / f"{model}.yaml")
+        own = defaults_of(model)
         # a model that wraps another one has that one's keys beneath its own
         inner = self.external_config_dict.get("backbone", own.get("backbone")) or model
         # a model of RecBole's that one of ours is called like has its own defaults, not those of ours
         super()._load_internal_config_dict(inner.removeprefix("RecBole-"), model_class, dataset)
         ours = read_yaml(PROPERTIES / "overall.yaml")
-        ours |= read_yaml(PROPERTIES / "model" / f"{inner}.yaml") | own
+        ours |= defaults_of(inner) | own
         of_dataset = read_yaml(PROPERTIES / "dataset" / f"{dataset}.yaml")
         self.of_baselines = of_dataset.pop("baselines", {})
         # what was tuned for this model on this data set
@@ -231,6 +231,13 @@ def _refuse_unknown(given, known):
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean `{near[0]}`?" if near else "see properties/ for the keys there are"
             raise SettingError(f"unknown config key `{key}`; {hint}")
+
+
+def defaults_of(model):
+    """What ``properties/model/<model>.yaml`` says, over the file of the model that it ``extends``; {} without one."""
+    own = read_yaml(PROPERTIES / "model" / f"{model}.yaml")
+    parent = own.pop("extends", None)
+    return (defaults_of(parent) if parent else {}) | own
 
 
 def read_yaml(path):

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 import yaml
 
-from recbole_llm.config import PROPERTIES, Config, read_arguments, settings_from
+from recbole_llm.config import PROPERTIES, Config, defaults_of, read_arguments, settings_from
 from recbole_llm.errors import SettingError
 from recbole_llm.model import MODELS, get_model, known_names
 from recbole_llm.train.build import configure
@@ -104,11 +104,16 @@ def test_a_sequential_model_always_gets_the_times():
     assert config["load_col"]["inter"] == ["user_id", "item_id", "timestamp"]
 
 
+def test_a_model_has_the_defaults_of_the_one_that_it_extends():
+    parent, own = defaults_of("HierLLMRec"), defaults_of("RAGLLMRec")
+    assert parent.items() <= own.items() and own["rag_fusion"] == "gated" and "extends" not in own
+
+
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_setting_of_a_model_has_its_line_in_a_yaml_and_every_line_a_reader(name):
     module = __import__(MODELS[name].__module__, fromlist=["Settings"])
     fields = {field.name for field in dataclasses.fields(module.Settings)}
-    ours = yaml.safe_load((PROPERTIES / "model" / f"{name}.yaml").read_text())
+    ours = defaults_of(name)
     overall = yaml.safe_load((PROPERTIES / "overall.yaml").read_text())
     assert fields <= set(ours) | set(overall)
     config = Config(MODELS[name], "ml-100k")
