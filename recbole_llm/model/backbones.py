@@ -133,6 +133,11 @@ class Watched(ProductScore, nn.Module):
         weight_BL1 = self.weigh(torch.sigmoid(self.of_last(local_BE)[:, None] + self.of_event(event_BLE)))
         return (event_BLE * weight_BL1 * inside_BL[..., None]).sum(1)
 
+    @property
+    def own_view(self):
+        """The view that the model scores with."""
+        return "global" if self.has_global else "local"
+
     def session(self, views):
         """(B, E): the vector that the model scores with."""
         return views.global_BH if self.has_global else views.local_BH

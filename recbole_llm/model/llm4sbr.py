@@ -10,7 +10,8 @@ stand-ins take their place (``intents.py``).
 Differs from the released code: a missing answer has a learned vector and is left out of the alignment; ``fuse`` has two
 further ways; the text enters the score by the gates alone in ``scalar_gate``, which is the code's way; several views of
 one anchor are each gated by the anchor as it was; the learning rate is constant, the paper's becomes a tenth every
-three epochs.
+three epochs. ``start: backbone`` begins with the backbone's own session vector and leaves it its length: begun at
+random and free in its length, as in the paper, the vector learns a strong backbone's rows by heart.
 
 Shapes: B sessions, I items with padding, H hidden, D text-vector size, V views, A anchors.
 """
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..config import settings_from
@@ -41,6 +43,7 @@ class Settings(SessionSettings):
     topk_localize: int
     localize: Literal["sum", "mean", "softmax"]
     fuse: Literal["scalar_gate", "vector_gate", "concat"]
+    start: Literal["backbone", "random"]
     lambda_au: float
     au: Literal["both", "align", "uniform"]
 
@@ -70,6 +73,25 @@ class LLM4SBR(SessionRecommender):
         for module in (self.join, *self.gates.values(), *([self.project] if s.views else [])):
             for weight in module.parameters():
                 nn.init.uniform_(weight, -(size**-0.5), size**-0.5)
+        if s.start == "backbone":
+            self._start_as_the_backbone(size)
+
+    @torch.no_grad()
+    def _start_as_the_backbone(self, size):
+        """Let every gate be open and pass on the view, if it is one, that the backbone scores with."""
+        for gate in self.gates.values():
+            gate.weight.zero_()
+        own = self.own_anchor
+        if own is not None:
+            place = self.anchors.index(own) * size
+            self.join.weight.zero_()
+            self.join.bias.zero_()
+            self.join.weight[:, place : place + size].fill_diagonal_(1)
+
+    @property
+    def own_anchor(self):
+        """The anchor that is the backbone's own session vector; None where it joins both of its views itself."""
+        return "fused" if "fused" in self.anchors else self.backbone.own_view
 
     @staticmethod
     def reads_text(config):
@@ -134,7 +156,7 @@ class LLM4SBR(SessionRecommender):
                 return self.backbone.session(views)
 
     def fused(self, views, texts):
-        """(B, H): the gated views of the session joined, eqs. (10)-(12)."""
+        """(B, H): the gated views of the session joined, eqs. (10)-(12), as long as the backbone's own vector is."""
         s, parts, more = self.settings, [], []
         for name in self.anchors:
             gated_BH = anchor_BH = self.anchor(name, views)
@@ -144,10 +166,20 @@ class LLM4SBR(SessionRecommender):
                 text_BH, _ = texts[view]
                 if s.fuse == "concat":
                     more.append(text_BH)
-                gate = self.gates[view](torch.sigmoid(anchor_BH + text_BH))
-                gated_BH = gated_BH * (torch.sigmoid(gate) if s.fuse == "vector_gate" else gate)
+                gated_BH = gated_BH * self._opened(self.gates[view](torch.sigmoid(anchor_BH + text_BH)))
             parts.append(gated_BH)
-        return self.join(torch.cat(parts + more, 1))
+        fused_BH = self.join(torch.cat(parts + more, 1))
+        if s.start == "random" or self.own_anchor is None:
+            return fused_BH
+        length_B1 = self.anchor(self.own_anchor, views).norm(dim=1, keepdim=True)
+        return F.normalize(fused_BH, dim=1) * length_B1
+
+    def _opened(self, gate):
+        """How far gates are open: as far as they say, or begun at 1; those of a vector between 0 and 1, or 2."""
+        s = self.settings
+        if s.fuse == "vector_gate":
+            return torch.sigmoid(gate) * (2 if s.start == "backbone" else 1)
+        return gate + 1 if s.start == "backbone" else gate
 
     # ------------------------------------------------------------------ scores and loss
 

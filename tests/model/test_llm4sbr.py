@@ -73,7 +73,7 @@ def test_without_texts_it_is_the_backbones_session_vector(folder):
 
 
 def test_with_all_gates_at_one_it_is_the_backbones_session_vector_whatever_the_texts(folder):
-    world, alone = wrapped(folder), house(folder, "SRGNN")
+    world, alone = wrapped(folder, start="random"), house(folder, "SRGNN")
     world.model.backbone.load_state_dict(alone.model.state_dict())
     world.model.join.load_state_dict(alone.model.transform.state_dict())
     batch, layout = a_batch(world), Layout.of(a_batch(world)["item_length"], only_last=True)
@@ -87,7 +87,7 @@ def test_with_all_gates_at_one_it_is_the_backbones_session_vector_whatever_the_t
 
 
 def test_a_text_of_the_long_view_moves_the_scores_by_its_gate_alone(folder):
-    model = wrapped(folder).model.eval()
+    model = wrapped(folder, start="random").model.eval()
     items, length = torch.tensor([[3, 5, 7], [2, 4, 0]]), torch.tensor([3, 2])
     layout = Layout.of(length, only_last=True)
     views = model.views(items, layout, model.current_items())
@@ -99,6 +99,21 @@ def test_a_text_of_the_long_view_moves_the_scores_by_its_gate_alone(folder):
     weight = model.join.weight[:, :16]  # of the global part
     expected = before + F.linear((gates[1] - gates[0]) * views.global_BH, weight)
     assert torch.allclose(after, expected, atol=1e-5) and not torch.allclose(after, before, atol=1e-4)
+
+
+@pytest.mark.parametrize("fuse", ["scalar_gate", "vector_gate", "concat"])
+@pytest.mark.parametrize("backbone", ["GCEGNN", "DHCN", *THEIRS])
+def test_it_starts_as_the_backbone_and_keeps_its_length(folder, backbone, fuse):
+    model, batch = wrapped(folder, backbone, fuse=fuse).model.eval(), a_batch(wrapped(folder))
+    layout = Layout.of(batch["item_length"], only_last=True)
+    views = model.views(batch["item_id_list"], layout, model.items())
+    own_BH, texts = model.backbone.session(views), model.texts(batch["item_id_list"], layout, None)
+    assert torch.allclose(model.fused(views, texts), own_BH, atol=1e-5)
+    for weight in (*model.join.parameters(), *model.gates.parameters()):
+        torch.nn.init.normal_(weight)
+    moved_BH = model.fused(views, texts)
+    assert F.cosine_similarity(moved_BH, own_BH).max() < 0.99
+    assert torch.allclose(moved_BH.norm(dim=1), own_BH.norm(dim=1), rtol=1e-4)
 
 
 @pytest.mark.parametrize("fuse", ["scalar_gate", "vector_gate", "concat"])
@@ -123,8 +138,8 @@ def test_every_way_of_fusing_learns(folder, fuse, views):
 @pytest.mark.parametrize("fuse", ["scalar_gate", "vector_gate"])
 def test_several_views_of_one_anchor_are_gated_in_any_order(folder, fuse):
     views = {"long": "local", "short": "local", "normal": "local"}
-    model = wrapped(folder, fuse=fuse, views=views).model.eval()
-    other = wrapped(folder, fuse=fuse, views=dict(reversed(views.items()))).model.eval()
+    model = wrapped(folder, fuse=fuse, views=views, start="random").model.eval()
+    other = wrapped(folder, fuse=fuse, views=dict(reversed(views.items())), start="random").model.eval()
     other.load_state_dict(model.state_dict())
     batch = a_batch(wrapped(folder))
     scores = model.full_sort_predict(batch)

@@ -76,6 +76,7 @@ class SessionRecommender(ProductScore, VectorRecommender):
     """
 
     causal = False
+    own_view = None  # "global" or "local", where ``session`` is that view itself
 
     def __init__(self, config, dataset, settings):
         super().__init__(config, dataset, settings)

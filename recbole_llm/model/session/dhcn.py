@@ -38,6 +38,7 @@ class DHCN(SessionRecommender):
     """The model; its item table is what the hypergraph makes of its item embeddings."""
 
     reads_other_items = True
+    own_view = "global"
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset, settings_from(config, Settings))

@@ -43,6 +43,7 @@ class GCEGNN(SessionRecommender):
     """The model; its item table is its item embeddings."""
 
     reads_other_items = True
+    own_view = "global"
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset, settings_from(config, Settings))
