@@ -60,7 +60,7 @@ class Watched(ProductScore, nn.Module):
         super().__init__()
         self.model = model
         size = model.item_embedding.embedding_dim
-        width, self.has_global = self._tried(size)
+        width, self.has_global, self.fixed_length = self._tried(size)
         self.to_items = nn.Linear(width, size) if width != size else nn.Identity()
         if self.has_global:
             # some start it as they do items, and read it in their own vector
@@ -71,18 +71,22 @@ class Watched(ProductScore, nn.Module):
 
     @torch.no_grad()
     def _tried(self, size):
-        """The width of the hidden states, and whether the model's own vector is another than the last of them."""
+        """The hidden states' width; if the model's own vector is another than the last; if it has a fixed length."""
         weight, device = self.model.item_embedding.weight, self.model.device
         length_B = torch.tensor([1, self.model.max_seq_length], device=weight.device)
         example_BL = length_B.new_ones(2, self.model.max_seq_length)
+        example_BL[1] = torch.arange(self.model.max_seq_length) % (self.model.n_items - 1) + 1
         # where some put their indices; the weights come to ``device`` later
         self.model.device = weight.device
         try:
             hidden_BLH, own = self.hidden(example_BL, length_B)
         finally:
             self.model.device = device
-        is_vector = own.shape in {(2, size), (2, hidden_BLH.shape[2])}
-        return hidden_BLH.shape[2], is_vector and not torch.equal(own, last_of(hidden_BLH, length_B))
+        last_BH = last_of(hidden_BLH, length_B)
+        is_vector = own is not None and own.shape in {(2, size), (2, hidden_BLH.shape[2])}
+        has_global = is_vector and not torch.equal(own, last_BH)
+        one, other = (own if has_global else last_BH).norm(dim=1)
+        return hidden_BLH.shape[2], has_global, bool(torch.isclose(one, other, rtol=1e-5))
 
     def items(self, item_N=None):
         """(I, E): the item embeddings; (N, E) of the items that ``item_N`` names."""

@@ -10,8 +10,8 @@ stand-ins take their place (``intents.py``).
 Differs from the released code: a missing answer has a learned vector and is left out of the alignment; ``fuse`` has two
 further ways; the text enters the score by the gates alone in ``scalar_gate``, which is the code's way; several views of
 one anchor are each gated by the anchor as it was; the learning rate is constant, the paper's becomes a tenth every
-three epochs. ``start: backbone`` begins with the backbone's own session vector and leaves it its length: begun at
-random and free in its length, as in the paper, the vector learns a strong backbone's rows by heart.
+three epochs. ``start: backbone`` begins with the backbone's own session vector; where the backbone gives all of these
+one length, as a layer norm does, they keep it: free in its length, the vector learns the rows by heart.
 
 Shapes: B sessions, I items with padding, H hidden, D text-vector size, V views, A anchors.
 """
@@ -156,7 +156,7 @@ class LLM4SBR(SessionRecommender):
                 return self.backbone.session(views)
 
     def fused(self, views, texts):
-        """(B, H): the gated views of the session joined, eqs. (10)-(12), as long as the backbone's own vector is."""
+        """(B, H): the gated views of the session joined, eqs. (10)-(12)."""
         s, parts, more = self.settings, [], []
         for name in self.anchors:
             gated_BH = anchor_BH = self.anchor(name, views)
@@ -169,7 +169,7 @@ class LLM4SBR(SessionRecommender):
                 gated_BH = gated_BH * self._opened(self.gates[view](torch.sigmoid(anchor_BH + text_BH)))
             parts.append(gated_BH)
         fused_BH = self.join(torch.cat(parts + more, 1))
-        if s.start == "random" or self.own_anchor is None:
+        if s.start == "random" or not self.backbone.fixed_length:
             return fused_BH
         length_B1 = self.anchor(self.own_anchor, views).norm(dim=1, keepdim=True)
         return F.normalize(fused_BH, dim=1) * length_B1

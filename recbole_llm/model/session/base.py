@@ -77,6 +77,7 @@ class SessionRecommender(ProductScore, VectorRecommender):
 
     causal = False
     own_view = None  # "global" or "local", where ``session`` is that view itself
+    fixed_length = False  # whether all session vectors are of one length, as behind a layer norm
 
     def __init__(self, config, dataset, settings):
         super().__init__(config, dataset, settings)
