@@ -9,6 +9,13 @@ from ..evaluation.markdown import pretty
 from ..evaluation.significance import bootstrap_interval
 
 OURS, OTHERS, INK = "#0072B2", "#8A8A8A", "#333333"
+UNITS = {
+    "s": (1, (0.01, 0.1, 1, 2, 5, 10, 20, 30)),
+    "min": (60, (1, 2, 5, 10, 20, 30)),
+    "h": (3600, (1, 2, 5, 10, 20, 50, 100)),
+}
+MARKS = {unit * count: f"{count} {name}" for name, (unit, counts) in UNITS.items() for count in counts}
+MOST = 9  # marks of time on an axis
 MARGIN = 0.03  # of a picture whose lines or dots are named beside it
 
 
@@ -55,13 +62,12 @@ def cost(findings, ours=(), metric="ndcg@10", kind="masked"):
     panel.scatter(
         seconds, means, sizes, color=[OURS if found.name in ours else OTHERS for found in done], alpha=0.85
     )
-    panel.set_xscale("log")
     panel.set_xlim(min(seconds) / 2, max(seconds) * 2)
+    _of_time(panel, "time of a training")
     panel.set_ylim(0, max(max(means) * 1.12, 1e-6))
     colours = [OURS if found.name in ours else INK for found in done]
     ends = zip(zip(seconds, means, strict=True), (found.name for found in done), colours, strict=True)
     name_ends(panel, list(ends), gap=0.06)
-    panel.set_xlabel("seconds of a training", fontsize=10, color=INK)
     panel.set_title(
         f"{pretty(metric)}, history masked, beside its cost",
         loc="left",
@@ -87,10 +93,9 @@ def curves(findings, ours=()):
         mark = {"marker": "o", "markersize": 2.5 if len(points) > 1 else 5}
         panel.plot(*zip(*points, strict=True), color=colour, linewidth=1.6, **mark)
         ends.append((points[-1], found.name, colour))
-    panel.set_xscale("log")
+    _of_time(panel, "time of training")
     panel.set_ylim(0, None)
     name_ends(panel, ends, gap=0.06)
-    panel.set_xlabel("seconds of training", fontsize=10, color=INK)
     panel.set_title(
         f"{validated} on the validation part while training",
         loc="left",
@@ -100,6 +105,18 @@ def curves(findings, ours=()):
     )
     panel.grid(color="#E4E4E4", linewidth=0.8)
     return _png(figure)
+
+
+def _of_time(panel, label):
+    """Make the panel's horizontal axis one of time, logarithmic, with marks at round seconds, minutes and hours."""
+    panel.set_xscale("log")
+    low, high = panel.get_xlim()
+    marks = {seconds: word for seconds, word in MARKS.items() if low <= seconds <= high}
+    if len(marks) > MOST:
+        marks = {seconds: word for seconds, word in marks.items() if word.split()[0] in ("1", "10")}
+    panel.set_xticks(list(marks), marks.values())
+    panel.minorticks_off()
+    panel.set_xlabel(label, fontsize=10, color=INK)
 
 
 def _figure(width, height, margin=0.0):
