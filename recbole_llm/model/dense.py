@@ -26,9 +26,10 @@ def dense(model_class):
     """
     name = model_class.__name__
     if name not in READERS:
+        *most, last = READERS
         raise SettingError(
             f"train_rows: dense needs a model that reads left to right, but {name} is not known to; "
-            f"RecBole's {', '.join(READERS)} are. Set train_rows: prefix"
+            f"RecBole's {', '.join(most)} and {last} are. Set train_rows: prefix"
         )
     return type(name, (READERS[name], model_class), {})
 

@@ -288,7 +288,10 @@ CAROUSEL = ["--topk=[10]", "--model=LLMSeqRec", "--dataset=carousel"]
             ["--model=LLMSeqRec", "--dataset=nothing-like-it"],
             "PrepError: nothing-like-it is none of the data sets",
         ),
-        ([*CAROUSEL, "--baseline=BERT4Rec"], "BERT4Rec is not known to; RecBole's SASRec and GRU4Rec are"),
+        (
+            [*CAROUSEL, "--baseline=BERT4Rec"],
+            "BERT4Rec is not known to; RecBole's SASRec, S3Rec and GRU4Rec are",
+        ),
         ([*CAROUSEL, "--baseline=SASRek"], "no model is called SASRek; did you mean SASRec?"),
         ([*CAROUSEL, "--train_rows=dens"], "`train_rows` is 'dens', expected one of prefix, dense"),
         ([*CAROUSEL, "--refit=flase"], "`refit` is 'flase' (str), expected bool"),

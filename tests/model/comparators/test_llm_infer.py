@@ -24,12 +24,17 @@ def folder(tmp_path_factory):
 
 def test_views_are_summed_at_length_one_and_a_missing_answer_adds_nothing(folder):
     model = house(folder, "LLMInfer", views={"long": "global", "short": "local"}).model
-    events = torch.tensor([7, 7, 7, 8]), torch.tensor([1, 1, 1, 1])
+    events, tokens = (torch.tensor([7, 7, 7, 8]), torch.tensor([1, 1, 1, 1])), ["[PAD]", "one"]
     given = {
         "long": Intents.of(
-            torch.tensor([[0.0, 0.0], [0.0, 9.0], [5.0, 0.0]]), torch.tensor([0, 1, 2, 0]), *events
+            torch.tensor([[0.0, 0.0], [0.0, 9.0], [5.0, 0.0]]),
+            torch.tensor([0, 1, 2, 0]),
+            *events,
+            tokens=tokens,
         ),
-        "short": Intents.of(torch.tensor([[0.0, 0.0], [4.0, 4.0]]), torch.tensor([0, 1, 0, 0]), *events),
+        "short": Intents.of(
+            torch.tensor([[0.0, 0.0], [4.0, 4.0]]), torch.tensor([0, 1, 0, 0]), *events, tokens=tokens
+        ),
     }
     model.intents = GivenIntents(given, NAMES, k=0, localize="sum")
     items, length = torch.ones(3, 2, dtype=torch.long), torch.tensor([1, 2, 1])
