@@ -41,15 +41,7 @@ def bars(findings, ours=(), metric="ndcg@10", kind="masked"):
             color=INK,
         )
     panel.set_xlim(0, max(ends[:, 1].max() * 1.15, 1e-6))
-    panel.set_title(
-        f"{pretty(metric)}, history masked, 95 % interval over users",
-        loc="left",
-        fontsize=11,
-        fontweight="bold",
-        color=INK,
-    )
-    panel.grid(axis="x", color="#E4E4E4", linewidth=0.8)
-    return _png(figure)
+    return _png(figure, panel, f"{pretty(metric)}, history masked, 95 % interval over users", axis="x")
 
 
 def cost(findings, ours=(), metric="ndcg@10", kind="masked"):
@@ -68,15 +60,7 @@ def cost(findings, ours=(), metric="ndcg@10", kind="masked"):
     colours = [OURS if found.name in ours else INK for found in done]
     ends = zip(zip(seconds, means, strict=True), (found.name for found in done), colours, strict=True)
     name_ends(panel, list(ends), gap=0.06)
-    panel.set_title(
-        f"{pretty(metric)}, history masked, beside its cost",
-        loc="left",
-        fontsize=11,
-        fontweight="bold",
-        color=INK,
-    )
-    panel.grid(color="#E4E4E4", linewidth=0.8)
-    return _png(figure)
+    return _png(figure, panel, f"{pretty(metric)}, history masked, beside its cost")
 
 
 def curves(findings, ours=()):
@@ -96,15 +80,7 @@ def curves(findings, ours=()):
     _of_time(panel, "time of training")
     panel.set_ylim(0, None)
     name_ends(panel, ends, gap=0.06)
-    panel.set_title(
-        f"{validated} on the validation part while training",
-        loc="left",
-        fontsize=11,
-        fontweight="bold",
-        color=INK,
-    )
-    panel.grid(color="#E4E4E4", linewidth=0.8)
-    return _png(figure)
+    return _png(figure, panel, f"{validated} on the validation part while training")
 
 
 def _of_time(panel, label):
@@ -135,7 +111,10 @@ def _figure(width, height, margin=0.0):
     return figure, panel
 
 
-def _png(figure):
+def _png(figure, panel, title, axis="both"):
+    """The finished picture, with lines across along an axis."""
+    panel.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
+    panel.grid(axis=axis, color="#E4E4E4", linewidth=0.8)
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()
