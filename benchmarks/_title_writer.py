@@ -79,9 +79,8 @@ class TitleWriter:
         return list(dict.fromkeys(item for item in found if item is not None))
 
     def _item(self, text):
-        if (
-            text not in self.item_of
-        ):  # a search through all titles: thousands of times dearer than the look-up
+        if text not in self.item_of:
+            # a search through all titles: thousands of times dearer than the look-up
             near = difflib.get_close_matches(text, self.item_of, 1, ALIKE)
             text = near[0] if near else None
         return self.item_of.get(text)

@@ -37,9 +37,8 @@ from recbole_llm.train.build import build, configure
 
 CATALOGUES = (1_000, 10_000, 100_000, 1_000_000)
 K = 10
-TOGETHER = (
-    4  # users whose titles are written at once where time is not taken: each has ten copies of his prompt
-)
+# users whose titles are written at once where time is not taken: each has ten copies of his prompt
+TOGETHER = 4
 
 
 def untaught(options, n_words, ours):

@@ -81,17 +81,12 @@ class LLM4SBR(SessionRecommender):
         """Let every gate be open and pass on the view, if it is one, that the backbone scores with."""
         for gate in self.gates.values():
             gate.weight.zero_()
-        own = self.own_anchor
-        if own is not None:
+        own = "fused" if "fused" in self.anchors else self.backbone.own_view
+        if own is not None:  # else it joins both of its views itself
             place = self.anchors.index(own) * size
             self.join.weight.zero_()
             self.join.bias.zero_()
             self.join.weight[:, place : place + size].fill_diagonal_(1)
-
-    @property
-    def own_anchor(self):
-        """The anchor that is the backbone's own session vector; None where it joins both of its views itself."""
-        return "fused" if "fused" in self.anchors else self.backbone.own_view
 
     @staticmethod
     def reads_text(config):
@@ -171,8 +166,8 @@ class LLM4SBR(SessionRecommender):
         fused_BH = self.join(torch.cat(parts + more, 1))
         if s.start == "random" or not self.backbone.fixed_length:
             return fused_BH
-        length_B1 = self.anchor(self.own_anchor, views).norm(dim=1, keepdim=True)
-        return F.normalize(fused_BH, dim=1) * length_B1
+        own_BH = self.backbone.session(views)
+        return F.normalize(fused_BH, dim=1) * own_BH.norm(dim=1, keepdim=True)
 
     def _opened(self, gate):
         """How far gates are open: as far as they say, or begun at 1; those of a vector between 0 and 1, or 2."""
