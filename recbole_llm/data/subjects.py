@@ -53,8 +53,8 @@ def items(table, fields: Sequence[str]) -> Iterator[Subject]:
         yield Subject(str(token), tuple(told))
 
 
-def item_lines(table, title: str | None = None) -> dict[str, str]:
-    """Token -> ``title | Genre: Crime. Year: 1995.``: an item as a line of a history.
+def item_lines(table, title: str | None = None, ids: bool = False) -> dict[str, str]:
+    """Token -> ``title | Genre: Crime. Year: 1995.``: an item as a line of a history; with ``Id: 6.`` if ``ids``.
 
     Raises
     ------
@@ -72,8 +72,9 @@ def item_lines(table, title: str | None = None) -> dict[str, str]:
         attributes = {}
     lines = {}
     for token, cell in table[name].items():
-        said = " ".join(attributes.get(token, ()))
-        lines[str(token)] = f"{clean(cell)} | {said}" if said else clean(cell)
+        name_of = clean(cell)
+        said = " ".join((*attributes.get(token, ()), *([f"Id: {token}."] if ids and name_of else ())))
+        lines[str(token)] = f"{name_of} | {said}" if said else name_of
     return lines
 
 

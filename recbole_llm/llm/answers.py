@@ -4,6 +4,7 @@ Whatever the text, reading it raises ``AnswerError`` or nothing.
 """
 
 import json
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
@@ -14,6 +15,7 @@ from recbole_llm.text.plain import clean
 LONGEST = 100_000  # characters of an answer that are read
 TRIES = 50  # opening braces from which an object is looked for
 THOUGHT = "</think>"  # a reasoning model thinks aloud before it
+_NUMBER = re.compile(r"^\d+\. ")  # of a line of a list
 
 
 class Form(BaseModel):
@@ -46,6 +48,14 @@ class Choice(Form):
 
     item: _words(300)
     why: Annotated[str, StringConstraints(max_length=2000)] = ""
+
+    def said(self) -> str:
+        """The title, also where a whole line of the list was copied.
+
+        >>> Choice(item='2. "Heat" | Genre: Crime. Id: 6.').said()
+        'Heat'
+        """
+        return _NUMBER.sub("", super().said()).partition(" | ")[0].strip("\"' ")
 
 
 class Verdict(Form):

@@ -36,7 +36,7 @@ class Template:
     form : type of Form, or None
         What the answer must be; None where any text will do.
     bullet : str
-        What stands before each line of a list.
+        What stands before each line of a list; ``{n}`` in it is the line's number, from 1.
     limit : int
         Characters of a line, at most.
     """
@@ -85,8 +85,8 @@ class Template:
     def _written(self, value):
         if isinstance(value, str):
             return harmless(value, self.limit) or NOTHING
-        lines = [self.bullet + line for line in (harmless(line, self.limit) for line in value) if line]
-        return "\n".join(lines) or NOTHING
+        lines = filter(None, (harmless(line, self.limit) for line in value))
+        return "\n".join(self.bullet.format(n=n) + line for n, line in enumerate(lines, 1)) or NOTHING
 
     def request(self, values: Mapping[str, Value], about: str = "", **options) -> Request:
         """The question filled in; ``options`` are those of a ``Request``, such as ``max_tokens``."""

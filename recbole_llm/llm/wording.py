@@ -94,19 +94,21 @@ VIEWS = {
 }
 SESSION_INTENT = _asks(
     "session_intent",
-    1,
-    "Someone $done these $things in one session, the oldest first. Which one $thing says best what this person wants "
-    "$view? Name one $thing by its title, and why in one sentence.\n"
+    2,
+    "Someone $done these $things in one session, the oldest first, $shown. Which one $thing says best what this person "
+    "wants $view? Name one $thing by its title, and why in one sentence.\n"
     '<data>\n$history\n</data>\nAnswer: {"item": "...", "why": "..."}',
     Choice,
+    bullet="{n}. ",
 )
 UNQUALIFIED_INTENT = _asks(
     "unqualified_intent",
-    1,
-    "Someone $done these $things in one session, the oldest first. Which one $thing says best what this person wants? "
-    "Name one $thing by its title, and why in one sentence.\n"
+    2,
+    "Someone $done these $things in one session, the oldest first, $shown. Which one $thing says best what this person "
+    "wants? Name one $thing by its title, and why in one sentence.\n"
     '<data>\n$history\n</data>\nAnswer: {"item": "...", "why": "..."}',
     Choice,
+    bullet="{n}. ",
 )
 YES_OR_NO = _asks(
     "yes_or_no",

@@ -9,8 +9,8 @@ stand-ins take their place (``intents.py``).
 
 Differs from the released code: a missing answer has a learned vector and is left out of the alignment; ``fuse`` has two
 further ways; the text enters the score by the gates alone in ``scalar_gate``, which is the code's way; several views of
-one anchor are each gated by the anchor as it was; the learning rate is constant, the paper's becomes a tenth every
-three epochs. ``start: backbone`` begins with the backbone's own session vector; where the backbone gives all of these
+one anchor are each gated by the anchor as it was; the learning rate is constant (``learning_rate_tenth: 3`` is the
+paper's). ``start: backbone`` begins with the backbone's own session vector; where the backbone gives all of these
 one length, as a layer norm does, they keep it: free in its length, the vector learns the rows by heart.
 
 Shapes: B sessions, I items with padding, H hidden, D text-vector size, V views, A anchors.

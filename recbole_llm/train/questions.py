@@ -23,7 +23,7 @@ class Questions:
         name = s.domain or domain_of(config["dataset"])
         self.qualifier = s.qualifier or wording.VIEWS.get(s.view, "")
         self.words = wording.DOMAINS[name].words()
-        lines = {} if kind == "items" else subjects.item_lines(table, s.title)
+        lines = {} if kind == "items" else subjects.item_lines(table, s.title, ids=kind == "sessions")
         found, self.person = self._subjects(config, table, lines)
         self.subjects = list(islice(found, s.limit))
         self.corpus = list(lines.values()) or [" ".join(one.lines) for one in self.subjects]
@@ -62,8 +62,9 @@ class Questions:
             case "users":
                 return {"history": one.lines, "person": self.person.get(one.about, "")}
             case "sessions":
-                asked = {"view": self.qualifier} if self.qualifier else {}
-                return {"history": one.lines} | asked
+                view, count = {"view": self.qualifier} if self.qualifier else {}, one.cut[0]
+                shown = f"the last {len(one.lines)} of {count}" if len(one.lines) < count else f"all {count}"
+                return {"history": one.lines, "shown": shown} | view
         return {"history": one.lines[: self.s.block]}
 
     def requests(self, template, asked):

@@ -4,10 +4,7 @@ The moving average of the weights is evaluated and saved in place of the last on
 step and spares tuning a decay of the learning rate. Pavel Izmailov et al., 2018, https://arxiv.org/abs/1803.05407
 """
 
-import ctypes
 import math
-import mmap
-import platform
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +21,9 @@ from ..errors import SettingError
 from ..evaluation.ranks import RankTable, hide_seen, ranks_among, ranks_of
 from . import parallel
 from .collector import RankingCollector
+from .memory import Memory, return_free_memory, return_large_blocks_at_once
 from .resume import BEST, ResumingTrainer
 
-SLACK = (
-    3 * 2**28
-)  # bytes by which the process may grow over what it had after the last hand-back of freed memory
-LARGE = 2**22  # bytes; a larger block goes back to the system as soon as it is freed
 FUSED = (
     torch.optim.Adam,
     torch.optim.AdamW,
@@ -68,10 +62,10 @@ class RankingTrainer(ResumingTrainer):
         if config["average_decay"]:
             self.averaged = averaged(model, config["average_decay"])
             self.optimizer.register_step_post_hook(lambda *_: self.averaged.update_parameters(self.model))
-        self.steps, self.train_data, self._lean = 0, None, 0
+        self.steps, self.train_data = 0, None
         self.optimizer.register_step_pre_hook(self._set_pace)
         self.optimizer.register_step_pre_hook(lambda *_: parallel.sum_gradients(self.model.parameters()))
-        self.optimizer.register_step_post_hook(self._tidy)
+        self.optimizer.register_step_post_hook(Memory().tidy)
         return_large_blocks_at_once()
         self.curve = []  # one dict an epoch: loss, seconds, and the validation's metrics where it was validated
         self.on_epoch = lambda _: None  # called after every validation, or every epoch where there is none
@@ -113,15 +107,16 @@ class RankingTrainer(ResumingTrainer):
     def _set_pace(self, optimizer, *_):
         """Count the step and set its learning rate."""
         self.steps += 1
-        total = self.epochs * len(self.train_data) if self.train_data else 0
-        pace = pace_at(self.steps, total, self.config["warmup_steps"] or 0, self.config["learning_rate_end"])
+        c, of_epoch = self.config, len(self.train_data) if self.train_data else 0
+        pace = pace_at(
+            self.steps,
+            self.epochs * of_epoch,
+            c["warmup_steps"] or 0,
+            c["learning_rate_end"],
+            (c["learning_rate_tenth"] or 0) * of_epoch,
+        )
         for group in optimizer.param_groups:  # a model may give some of its weights a rate of their own
             group["lr"] = group.get("peak", self.learning_rate) * pace
-
-    def _tidy(self, *_):
-        if resident() > self._lean + SLACK:
-            return_free_memory()
-            self._lean = resident()
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         windows = getattr(train_data._dataset, "windows", None)
@@ -218,17 +213,20 @@ class RankingTrainer(ResumingTrainer):
         return interaction, chosen, row, target
 
 
-def pace_at(step, total, warmup, end):
+def pace_at(step, total, warmup, end, tenth=0):
     """The share of the learning rate at a step, from 1: it rises linearly, then falls along half a cosine to ``end``.
+
+    After every ``tenth`` steps it is a tenth of that besides; 0: never.
 
     Ilya Loshchilov and Frank Hutter, "SGDR", ICLR 2017, https://arxiv.org/abs/1608.03983
     """
     if step < warmup:
         return step / warmup
+    left = 0.1 ** ((step - 1) // tenth) if tenth else 1.0
     if end is None or end == 1 or total <= warmup:
-        return 1.0
+        return left
     done = min((step - warmup) / (total - warmup), 1.0)
-    return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
+    return left * (end + (1 - end) * (1 + math.cos(math.pi * done)) / 2)
 
 
 def averaged(model, decay):
@@ -278,32 +276,3 @@ def curves_in(folder):
         yield
     finally:
         recboles.get_tensorboard = original
-
-
-def return_large_blocks_at_once():
-    """Tell glibc's ``malloc`` to map blocks from ``LARGE`` on apart, so that no gap is left where one was freed.
-
-    Left alone it raises that bound to 32 MiB, which is more than any tensor of ml-1m's steps has.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
-        ctypes.CDLL("libc.so.6").mallopt(mmap_threshold, LARGE)
-
-
-def resident():
-    """Bytes of memory that the process holds; 0 where the system does not say so in ``/proc``."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
-    except OSError:
-        return 0
-
-
-def return_free_memory():
-    """Hand freed memory back to the system where the C library is glibc; elsewhere do nothing.
-
-    The tensors of a step have other sizes every step; glibc keeps the gaps: ml-1m's process grew to
-    5.5 GiB within nine epochs with no tensor left behind. To hand them back at every step costs a sixth of it, for
-    all that is taken anew must be cleared by the system.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -44,6 +44,7 @@ class RunSettings:
     shorten_histories: list | None = None
     disturb_histories: list | None = None
     average_decay: float | None = None
+    learning_rate_tenth: int | None = None
     baseline: str | None = None
     split_column: str | None = None
 
@@ -65,6 +66,10 @@ def check(config):
     if settings.average_decay is not None and not 0 <= settings.average_decay < 1:
         raise SettingError(
             f"config key `average_decay` is {settings.average_decay}, expected from 0 to less than 1"
+        )
+    if settings.learning_rate_tenth is not None and settings.learning_rate_tenth < 1:
+        raise SettingError(
+            f"config key `learning_rate_tenth` is {settings.learning_rate_tenth}, expected 1 or more epochs, or None"
         )
     if settings.cold_share is not None and not 0 < settings.cold_share < 1:
         raise SettingError(

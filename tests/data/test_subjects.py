@@ -130,6 +130,7 @@ def test_an_item_of_a_history_is_a_line(tmp_path):
     assert subjects.item_lines(table(tmp_path, ITEMS))["4"] == "Film 4 | Genre: Drama."
     bare = pd.DataFrame({"name": ["One", ""]}, index=["1", "2"])
     assert subjects.item_lines(bare) == {"1": "One", "2": ""}
+    assert subjects.item_lines(bare, ids=True) == {"1": "One | Id: 1.", "2": ""}
     with pytest.raises(SettingError, match="no column of titles in the .item file; there are said"):
         subjects.item_lines(pd.DataFrame({"said": ["x"]}))
     with pytest.raises(SettingError, match="no column headline in the .item file"):

@@ -24,6 +24,7 @@ HISTORY = [
     "Robbery of a Night Train | Genre: Crime. Year: 1999.",
     "Daisy Fields | Genre: Romance, Drama. Year: 2000.",
 ]
+TOLD = {"history": HISTORY, "shown": "all 5"}
 BACKEND = ExtractiveBackend([*HISTORY, "Fields | Genre: Drama."])
 
 
@@ -42,9 +43,9 @@ def test_a_history_is_counted_and_its_end_named():
 
 
 def test_the_long_view_is_the_item_most_like_the_others_and_the_short_one_the_last():
-    assert said(SESSION_INTENT, {"history": HISTORY, "view": VIEWS["long"]}) == "Robbery of a Night Train"
-    assert said(SESSION_INTENT, {"history": HISTORY, "view": VIEWS["short"]}) == "Daisy Fields"
-    assert said(UNQUALIFIED_INTENT, {"history": HISTORY}) == "Daisy Fields"
+    assert said(SESSION_INTENT, TOLD | {"view": VIEWS["long"]}) == "Robbery of a Night Train"
+    assert said(SESSION_INTENT, TOLD | {"view": VIEWS["short"]}) == "Daisy Fields"
+    assert said(UNQUALIFIED_INTENT, TOLD) == "Daisy Fields"
 
 
 def test_facts_summaries_and_updates_are_put_together():
@@ -62,7 +63,10 @@ def test_yes_or_no_is_not_said():
 def test_nothing_is_said_of_nothing_and_a_catalogue_without_words_is_no_fault():
     assert said(USER_PROFILE, {"history": [], "person": ""}) == ABSENT
     wordless = ExtractiveBackend(["1", "2"])
-    assert said(SESSION_INTENT, {"history": ["7", "8"], "view": VIEWS["long"]}, wordless) == "8"
+    assert (
+        said(SESSION_INTENT, {"history": ["7", "8"], "shown": "all 2", "view": VIEWS["long"]}, wordless)
+        == "8"
+    )
     assert said(USER_PROFILE, {"history": ["7"], "person": ""}, wordless) == "1 in all. Most recent: 7."
 
 

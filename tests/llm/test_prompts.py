@@ -15,6 +15,7 @@ TEMPLATES = [value for value in vars(wording).values() if isinstance(value, Temp
 FILLED = {
     "facts": ["Title: Heat", "Genre: Crime. Year: 1995."],
     "history": ["Fargo | Genre: Crime.", "Heat | Genre: Crime."],
+    "shown": "the last 2 of 7",
     "person": "Age: 25.",
     "summaries": ["Likes crime.", "Likes Westerns."],
     "summary": "Likes crime.",

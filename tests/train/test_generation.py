@@ -67,6 +67,14 @@ def test_each_kind_becomes_an_artifact_and_asks_nothing_twice(shop, asked, kind,
     assert run(kind, shop | LLM | more) == place and len(asked.asked) == count
 
 
+def test_a_session_is_numbered_and_says_of_how_much_it_is_the_end(shop, asked):
+    run("sessions", shop | LLM | {"history": "2", "parts": "['test']"})
+    told = asked.asked[0].prompt
+    lines = told[told.index("<data>") :].split("\n")
+    assert ", the last 2 of " in told and len(lines) == 5, "two events between the marks, and how to answer"
+    assert lines[1].startswith("1. ") and lines[2].startswith("2. ") and " Id: " in lines[2]
+
+
 def test_who_is_asked_about_is_told_nothing_of_a_person_unless_named(shop, asked):
     run("users", shop | LLM)
     assert not any("10115" in one.prompt or "31" in one.prompt for one in asked.asked)

@@ -304,6 +304,10 @@ CAROUSEL = ["--topk=[10]", "--model=LLMSeqRec", "--dataset=carousel"]
         ),
         ([*CAROUSEL, "--metrics=['NDGC']"], "no metric is called NDGC; did you mean ndcg?"),
         ([*CAROUSEL, "--eval_batch_size=0"], "`eval_batch_size` is 0, expected 1 or more"),
+        (
+            [*CAROUSEL, "--learning_rate_tenth=0"],
+            "`learning_rate_tenth` is 0, expected 1 or more epochs, or None",
+        ),
         ([*CAROUSEL, "--average_decay=2"], "`average_decay` is 2.0, expected from 0 to less than 1"),
         ([*CAROUSEL, "--n_experts=0"], "`n_experts` is 0, expected 1 or more"),
         ([*CAROUSEL, "--dropout=1"], "`dropout` is 1.0, expected from 0 to less than 1"),

@@ -82,8 +82,17 @@ def test_the_learning_rate_falls_along_half_a_cosine(folder, tmp_path):
     assert [pace_at(step, 100, 0, 0.1) for step in (0, 50, 100, 120)] == pytest.approx([1, 0.55, 0.1, 0.1])
     assert [pace_at(step, 100, 20, 0.0) for step in (10, 20, 60)] == pytest.approx([0.5, 1.0, 0.5])
     assert {pace_at(step, 100, 0, 1.0) for step in range(100)} == {1.0}
+    tenths = [pace_at(step, 100, 2, 1.0, 30) for step in (1, 30, 31, 61)]
+    assert tenths == pytest.approx([0.5, 1, 0.1, 0.01]), "of the epochs that the warm-up is in, too"
     world = trained(folder, tmp_path, 2, learning_rate=0.01, learning_rate_end=0.0, warmup_steps=0)
     assert world.trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_learning_rate_falls_to_a_tenth_after_so_many_epochs(folder, tmp_path):
+    keys = {"learning_rate": 0.01, "learning_rate_end": 1.0, "learning_rate_tenth": 2, "warmup_steps": 0}
+    for epochs, left in ((2, 1e-2), (3, 1e-3), (5, 1e-4)):
+        world = trained(folder, tmp_path / str(epochs), epochs, **keys)
+        assert world.trainer.optimizer.param_groups[0]["lr"] == pytest.approx(left)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
