@@ -23,7 +23,8 @@ from .trainer import trainer_for
 SETTINGS = "settings.json"
 ALIKE = """
     train_rows train_batch_size window_shift window_overlap epochs eval_step stopping_step learner learning_rate
-    learning_rate_end learning_rate_tenth warmup_steps weight_decay average_decay enable_amp hidden_size n_layers n_heads
+    learning_rate_end learning_rate_tenth warmup_steps weight_decay average_decay enable_amp
+    hidden_size n_layers n_heads
     MAX_ITEM_LIST_LENGTH seed eval_args split_column eval_batch_size valid_users mask_history metrics topk valid_metric
     saved cold_share cold_by shorten_histories disturb_histories show_progress device_threads use_gpu gpu_id
     reproducibility
