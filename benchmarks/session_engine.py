@@ -2,10 +2,10 @@
 
 ``python -m benchmarks.session_engine [--dataset ml-1m-sessions] [--data_path dataset] [--batch 100] [--size 100]``
 
-Then what LLM4SBR adds to a step of the SRGNN that it wraps.
+Then what LLM4SBR adds to a step of each of the ``--backbones`` that it wraps.
 
-Same batches, size and learning rate, in the same run, by turns: theirs is RecBole's model and optimiser, ours as
-``properties/model/SRGNN.yaml`` has it. On a CPU, seconds are those that the process itself took, so that what else runs
+Same batches, size, learning rate and weight decay, in the same run, by turns: theirs is RecBole's model and optimiser,
+ours as ``properties/model/SRGNN.yaml`` has it. On a CPU, seconds are those that the process itself took, so that what else runs
 on the machine counts less; each figure is that of the best round.
 """
 
@@ -32,8 +32,9 @@ class Side:
     def __init__(self, options, model, **keys):
         given = {"dataset": options.dataset, "data_path": options.data_path, "show_progress": False}
         given |= {"train_batch_size": options.batch, "MAX_ITEM_LIST_LENGTH": options.length}
-        given |= {"artifact_path": options.artifact_path}
-        self.config = configure(model, given | {"learning_rate": 1e-3} | keys)
+        given |= {"artifact_path": options.artifact_path, "train_rows": "prefix"}
+        given |= {"learning_rate": 1e-3, "weight_decay": 1e-5, "train_neg_sample_args": None}
+        self.config = configure(model, given | keys)
         if model in MODELS:
             parts, _, self.model = build(self.config)
             trainer = trainer_for(self.config, self.model)
@@ -88,6 +89,30 @@ def graph_seconds(side, batches):
     return (seconds_now() - started) / len(first)
 
 
+def sized(options, model):
+    """The keys that give ``model`` vectors of the asked size throughout."""
+    keys = ("hidden_size", "embedding_size")
+    known = configure(model, {"dataset": options.dataset, "data_path": options.data_path})
+    return {key: options.size for key in keys if known[key] is not None}
+
+
+def by_turns(sides, batches):
+    """Seconds of a batch of each side, the best of some rounds."""
+    for side in sides:
+        side.seconds(2)
+    rounds = [[side.seconds(batches) for side in sides] for _ in range(ROUNDS)]
+    return [min(of_one) for of_one in zip(*rounds, strict=True)]
+
+
+def wrapped(options, name):
+    """A step of LLM4SBR over one backbone beside a step of that alone, on the same rows."""
+    size = sized(options, name)
+    sides = Side(options, "LLM4SBR", backbone=name, **size), Side(options, name, **size)
+    return _rows.Row(
+        f"a step of LLM4SBR and of {name} (ratio 1.3 at most)", *by_turns(sides, options.batches), None, "s"
+    )
+
+
 def main():
     """Measure both sides and print the ratios."""
     arguments = _rows.parser(__doc__)
@@ -101,22 +126,19 @@ def main():
     arguments.add_argument(
         "--epochs", type=int, default=0, help="whole epochs, for the loss curve (default: 0)"
     )
+    arguments.add_argument(
+        "--backbones", default="SRGNN", help="that LLM4SBR is put around, commas between (default: SRGNN)"
+    )
     options = arguments.parse_args()
-    ours = Side(options, "SRGNN", hidden_size=options.size)
-    stock = {"train_neg_sample_args": None, "embedding_size": options.size}
-    theirs = Side(options, "RecBole-SRGNN", **stock)
+    ours = Side(options, "SRGNN", **sized(options, "SRGNN"))
+    theirs = Side(options, "RecBole-SRGNN", embedding_size=options.size)
     curves = [[side.epoch() for _ in range(options.epochs)] for side in (ours, theirs)]
-    wrapper = Side(options, "LLM4SBR", hidden_size=options.size)
-    sides = (ours, theirs, wrapper)
-    for side in sides:
-        side.seconds(2)
-    rounds = [[side.seconds(options.batches) for side in sides] for _ in range(ROUNDS)]
-    *seconds, wrapped = [min(side) for side in zip(*rounds, strict=True)]
+    seconds = by_turns((ours, theirs), options.batches)
     graphs = min(graph_seconds(ours, options.batches) for _ in range(ROUNDS))
     rows = [
         _rows.Row("training sessions", *(options.batch / s for s in seconds), 10, "per second"),
         _rows.Row("a step, in times of its graph building", seconds[0] / graphs, None, 20, "times"),
-        _rows.Row("a step of LLM4SBR and of SRGNN (ratio 1.3 at most)", wrapped, seconds[0], None, "s"),
+        *(wrapped(options, name) for name in options.backbones.split(",")),
         *(
             _rows.Row(f"mean loss of epoch {number}", *losses, None, "nats")
             for number, losses in enumerate(zip(*curves, strict=True), 1)
