@@ -5,8 +5,8 @@
 Then what LLM4SBR adds to a step of each of the ``--backbones`` that it wraps.
 
 Same batches, size, learning rate and weight decay, in the same run, by turns: theirs is RecBole's model and optimiser,
-ours as ``properties/model/SRGNN.yaml`` has it. On a CPU, seconds are those that the process itself took, so that what else runs
-on the machine counts less; each figure is that of the best round.
+ours as ``properties/model/SRGNN.yaml`` has it. On a CPU, seconds are those that the process itself took, so that what
+else runs on the machine counts less; each figure is that of the best round.
 """
 
 from time import process_time

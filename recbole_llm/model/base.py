@@ -17,7 +17,7 @@ from ..data.dataset import ELAPSED, NEXT_ELAPSED, NEXT_ITEMS
 from ..data.parts import ROW_END
 from ..errors import ArtifactError
 from . import losses
-from .layout import Layout
+from .layout import Layout, is_even
 
 MOST = 1.0  # ids of a batch, as a share of all items, up to which a sampled loss makes the vectors of its items alone
 
@@ -92,7 +92,8 @@ class VectorRecommender(SequentialRecommender):
     def loss_terms(self, interaction):
         """The ranking loss at every position (dense rows) or at the last one (prefix rows), then what regularises."""
         s, item_seq_BL = self.settings, interaction[self.ITEM_SEQ]
-        layout = Layout.of(interaction[self.ITEM_SEQ_LEN], only_last=not self.dense)
+        even = self.dense and is_even(item_seq_BL.device)
+        layout = Layout.of(interaction[self.ITEM_SEQ_LEN], only_last=not self.dense, even=even)
         target_T = layout.pack(interaction[NEXT_ITEMS]) if self.dense else interaction[self.POS_ITEM_ID]
         with_target_T = target_places(target_T)
         target_T = target_T[with_target_T]

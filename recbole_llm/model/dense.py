@@ -11,7 +11,7 @@ from . import losses
 from .base import target_places
 from .dropout import dropped, rate_of
 from .encoders import read
-from .layout import Layout
+from .layout import Layout, is_even
 
 PARTS = 4  # of GRU4Rec's batch, rows of like length together: less padding is computed
 
@@ -50,7 +50,7 @@ class _DenseSASRec(_Dense):
 
     def read(self, item_seq_BL, length_B, next_item_BL):
         """(T, H) and (T,): the vector of every event and the item that comes after it."""
-        layout = Layout.of(length_B)
+        layout = Layout.of(length_B, even=is_even(length_B.device))
         return self._encode(item_seq_BL, layout), layout.pack(next_item_BL)
 
     def _encode(self, item_seq_BL, layout):

@@ -3,6 +3,9 @@
 ml-1m's windows are 57 % full, and linear layers, gates and the loss are most of the work; packing leaves the empty
 places out of them.
 
+A training batch has another T at every step, and where oneDNN multiplies (bfloat16 on a processor), it writes a kernel
+for every shape it meets: on a processor with AMX a quarter of a step's time. ``even`` makes shapes meet again.
+
 Shapes: B batch, L longest history of the batch, T events of the batch (T <= B L).
 """
 
@@ -24,16 +27,19 @@ class Layout:
     asked_T: torch.Tensor | None = None  # packed places whose vectors an encoder is to give; None: all
 
     @classmethod
-    def of(cls, length_B, n_parts=4, only_last=False):
+    def of(cls, length_B, n_parts=4, only_last=False, even=False):
         """The layout of histories of these lengths (each at least 1), which stand at the left of their rows.
 
         With ``only_last`` an encoder gives the vectors of their last events alone, (B, H), and spares work on the rest.
+        With ``even`` some of the padding behind the histories is packed as if it were events, so that T is a round
+        number; for readers from left to right, whose events do not see it.
         """
-        length_B, order_B = length_B.sort(stable=True)
+        real_B, order_B = length_B.sort(stable=True)
+        length_B = evened(real_B, n_parts) if even else real_B
         longest = int(length_B[-1])
         position_L = torch.arange(longest, device=length_B.device)
         row_T, position_T = torch.nonzero(position_L < length_B[:, None], as_tuple=True)
-        last_B = torch.empty_like(order_B).index_copy_(0, order_B, length_B.cumsum(0) - 1)
+        last_B = torch.empty_like(order_B).index_copy_(0, order_B, length_B.cumsum(0) - length_B + real_B - 1)
         parts = ()
         if n_parts > 1:
             parts = tuple(cls.of(part, n_parts=1) for part in length_B.tensor_split(n_parts) if len(part))
@@ -59,6 +65,30 @@ class Layout:
         """(B, L, ...): the packed events in their places, zeros elsewhere."""
         empty = packed_T.new_zeros(self.batch * self.length, *packed_T.shape[1:])
         return empty.index_copy(0, self.place_T, packed_T).view(self.batch, self.length, *packed_T.shape[1:])
+
+
+def evened(length_B, n_parts):
+    """(B,) sorted lengths, some of them longer, so that they add up to a round number; sorted still.
+
+    None becomes longer than the longest of its part, so that attention pads no more than before; where that does not
+    leave enough room, the sum stays uneven.
+    """
+    total = int(length_B.sum())
+    missing = rounded(total) - total
+    room_B = torch.cat([part[-1:] - part for part in length_B.tensor_split(n_parts)])
+    room_above_B = room_B.flip(0).cumsum(0).flip(0) - room_B  # the longest become longer first
+    return length_B + (missing - room_above_B).clamp(min=0).minimum(room_B)
+
+
+def rounded(count):
+    """The next round number, of six binary digits and zeros: at most 1/32 more, and 32 of them to an octave."""
+    grain = 1 << max(count.bit_length() - 6, 0)
+    return -(-count // grain) * grain
+
+
+def is_even(device):
+    """Whether layouts for training on ``device`` should be ``even``: where products are in bfloat16 on a processor."""
+    return device.type == "cpu" and torch.is_autocast_enabled("cpu")
 
 
 @dataclass(frozen=True)

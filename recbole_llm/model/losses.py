@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+from .layout import rounded
+
 PADDING_LOGIT = -1e4  # far below any score, yet finite in bfloat16
 CELLS = 1_900_000  # logits held at a time, 512 rows on ml-1m: the full matrix is never made
 FEWEST_ROWS = 16  # of them, however large the catalogue
@@ -35,24 +37,25 @@ class _FullSoftmax(torch.autograd.Function):
         n_targets = len(target_T)
         item_low_IH = item_IH.to(dtype)
         item_low_HI = item_low_IH.t().contiguous()
-        user_low_TH = user_TH.to(dtype)
+        user_low_TH = F.pad(user_TH.to(dtype), (0, 0, 0, rounded(n_targets) - n_targets))
         chunk = max(CELLS // len(item_IH), FEWEST_ROWS)
-        rows = min(chunk, n_targets)
+        rows = min(chunk, len(user_low_TH))
         # two buffers, used again by every chunk: fresh memory costs more than the sums
         low_CI, exact_CI = user_low_TH.new_empty(rows, len(item_IH)), item_IH.new_empty(rows, len(item_IH))
         grad_user_TH, grad_item_IH = torch.empty_like(user_TH), torch.zeros_like(item_IH)
         total = user_TH.new_zeros((), dtype=torch.float64)
         for start in range(0, n_targets, chunk):
             user_CH, target_C1 = user_low_TH[start : start + chunk], target_T[start : start + chunk, None]
-            logit_CI = torch.mm(user_CH, item_low_HI, out=low_CI[: len(user_CH)])
+            count, logit_CI = len(target_C1), torch.mm(user_CH, item_low_HI, out=low_CI[: len(user_CH)])
             logit_CI[:, 0] = PADDING_LOGIT
-            share_CI = exact_CI[: len(user_CH)].copy_(logit_CI)
+            share_CI = exact_CI[:count].copy_(logit_CI[:count])
             own_C1, top_C1 = share_CI.gather(1, target_C1), share_CI.amax(1, keepdim=True)
             mass_C1 = share_CI.sub_(top_C1).exp_().sum(1, keepdim=True)
             total += (mass_C1.log() + top_C1 - own_C1).sum(dtype=torch.float64)
             share_CI.div_(mass_C1).scatter_add_(1, target_C1, -torch.ones_like(own_C1))
-            residue_CI = logit_CI.copy_(share_CI)
-            grad_user_TH[start : start + chunk] = residue_CI @ item_low_IH
+            residue_CI = logit_CI
+            residue_CI[:count], residue_CI[count:] = share_CI, 0
+            grad_user_TH[start : start + chunk] = (residue_CI @ item_low_IH)[:count]
             grad_item_IH += residue_CI.t() @ user_CH
         ctx.save_for_backward(grad_user_TH.div_(n_targets), grad_item_IH.div_(n_targets))
         return (total / n_targets).to(user_TH.dtype)

@@ -92,4 +92,5 @@ def next_places(layout, user_B, end_B):
     if layout.asked_T is not None:  # the last events, row by row
         return user_B, end_B
     row_T = layout.row_T
-    return user_B[row_T], end_B[row_T] - layout.length_B[row_T] + layout.position_T + 1
+    length_T = layout.length_B[row_T]
+    return user_B[row_T], end_B[row_T] - length_T + (layout.position_T + 1).minimum(length_T)

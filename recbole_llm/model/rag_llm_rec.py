@@ -15,9 +15,7 @@ Shapes: B batch, L longest history, T events asked for, I items with padding, K 
 size, H width of the Recommendation LLM.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,48 +23,13 @@ from torch import nn
 
 from ..compat.plain import restored
 from ..errors import ArtifactError, SettingError
-from . import checkpoint, hier_llm_rec
-from .hier_llm_rec import LIVE, HierLLMRec
+from . import checkpoint
+from .hier_llm_rec import HierLLMRec
 from .layout import Layout
 from .memory import TrainingRows, next_places
 from .rag_fusion import CrossAttention, Gated, MemoryFusion, interpolated, level
-from .ranges import COUNT, POSITIVE, SHARE, check_ranges
+from .rag_settings import OF_SITUATIONS, Settings, check
 from .retrieval import UNLIKE, Drawn, HiddenItems, HiddenRange, exactly, index_over, seen
-
-OF_ITEMS = ("gated", "cross_attn", "prepend")
-OF_SITUATIONS = ("memory", "knn_interp")
-
-
-@dataclass(frozen=True)
-class Settings(hier_llm_rec.Settings):
-    """The keys of ``properties/model/RAGLLMRec.yaml``, where each has its meaning and its default."""
-
-    rag_fusion: Literal["gated", "cross_attn", "prepend", "memory", "knn_interp", "none"]
-    rag_query: Literal["user", "mean_items", "last_item"]
-    rag_top_k: int
-    rag_similarity: Literal["cosine", "l2"]
-    rag_agg: Literal["attn", "mean"]
-    rag_control: Literal["none", "random"]
-    exclude_history: bool
-    query_items: int
-    pool_ret: bool
-    bank_size: int
-    rebuild_every: int
-    memory_alpha: float
-    memory_beta: float
-    lambda_knn: float
-    knn_temperature: float
-    exact_up_to: int
-    ivf_lists: int
-    ivf_probes: int
-    start_from: str | None
-
-
-RANGES = {
-    "rag_top_k query_items bank_size rebuild_every ivf_lists ivf_probes": COUNT,
-    "memory_alpha memory_beta lambda_knn": SHARE,
-    "knn_temperature": POSITIVE,
-}
 
 
 class RAGLLMRec(HierLLMRec):
@@ -307,50 +270,3 @@ def _mean_of_last(history_TL, item_IW, count):
     item_TC = history_TL.gather(1, place_TC.clamp(min=0)) * (place_TC >= 0)
     counted_TC1 = (item_TC != 0)[..., None]
     return (F.embedding(item_TC, item_IW) * counted_TC1).sum(1) / counted_TC1.sum(1)
-
-
-def check(s, dense):
-    """Refuse settings that cannot be or that contradict each other, each in one sentence."""
-    check_ranges(s, RANGES)
-    if s.rag_fusion == "prepend" and dense:
-        raise SettingError(
-            "rag_fusion: prepend retrieves once for a whole history, so that with train_rows: dense a position would "
-            "see what later ones retrieved; set train_rows: prefix"
-        )
-    if s.rag_fusion == "prepend" and s.rag_query == "user":
-        raise SettingError(
-            "rag_fusion: prepend retrieves before the history is read; set rag_query: mean_items or last_item"
-        )
-    if s.rag_control == "random" and s.rag_fusion in OF_SITUATIONS:
-        raise SettingError(
-            f"rag_control: random draws items, but rag_fusion: {s.rag_fusion} recalls situations; set rag_control: none"
-        )
-    if s.item_llm_mode in LIVE and s.rag_fusion in (*OF_ITEMS, "memory"):
-        raise SettingError(
-            f"item_llm_mode: {s.item_llm_mode} would read every item's text at every step, for rag_fusion: "
-            f"{s.rag_fusion} looks among all items; set item_llm_mode: frozen or table"
-        )
-    if (
-        s.rag_query == "user"
-        and s.rag_fusion in OF_ITEMS
-        and s.head == "classifier"
-        and s.rag_similarity == "l2"
-    ):
-        raise SettingError(
-            "head: classifier has rows with a bias, between which distances mean nothing; set rag_similarity: cosine"
-        )
-    if (
-        s.rag_query == "user"
-        and s.rag_fusion in OF_ITEMS
-        and s.score == "cosine"
-        and s.rag_similarity == "l2"
-    ):
-        raise SettingError(
-            "rag_similarity: l2 ranks as cosine does where rag_query: user and score: cosine make all lengths one; set "
-            "rag_similarity: cosine, or rag_query: mean_items or last_item"
-        )
-    if s.start_from and s.rag_fusion == "prepend" and s.rec_llm == "sasrec":
-        raise SettingError(
-            "start_from: rec_llm: sasrec has a vector for each position, and rag_fusion: prepend shifts them; set "
-            "rec_llm: transformer"
-        )
