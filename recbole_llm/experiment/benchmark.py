@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..errors import SettingError
 from ..evaluation.manifest import write_json
+from ..llm.on_ray import connect
 from ..model import get_model
 from ..train.build import alike, configure, known_to
 from ..train.run import VALIDATION, embed
@@ -36,6 +37,10 @@ def run(plan, home, workers=2, cluster=None):
     if home.exists() and not home.is_dir():
         raise SettingError(f"out is {home}, which is a file; give a folder")
     _refuse_unknown(plan)
+    if cluster:
+        connect(
+            cluster.address
+        )  # before anything is embedded or trained: there may be no Ray, or nobody there
     planned = [(one, data, _settings(one, data, plan)) for data in plan.datasets for one in plan.entries]
     searches = [_trials(*each, plan) for each in planned]
     tests = [home / data / one.name / f"seed-{n}" for one, data, _ in planned for n in plan.seeds]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ..errors import SettingError
-from ..llm.on_ray import connect
 from .study import run_in_process
 
 
@@ -62,8 +61,10 @@ def _share(key, text):
 
 
 def run_on_cluster(cells, home, cluster):
-    """Yield each cell as it ends, with what went wrong or None; as one ends, the next begins."""
-    connect(cluster.address)
+    """Yield each cell as it ends, with what went wrong or None; as one ends, the next begins.
+
+    This process has joined the cluster before.
+    """
     import ray
 
     task = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=0)(_run_where)

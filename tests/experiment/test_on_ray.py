@@ -38,7 +38,6 @@ class FakeRay:
 def ray(monkeypatch):
     fake = FakeRay()
     monkeypatch.setitem(sys.modules, "ray", fake)
-    monkeypatch.setattr(on_ray, "connect", lambda *_, **__: None)
     return fake
 
 
@@ -102,6 +101,20 @@ def test_what_cannot_be_given_is_refused_in_a_sentence(arguments, sentence, caps
     with pytest.raises(SystemExit):
         cli.benchmark(arguments)
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("verb", "models"), [(cli.benchmark, "models"), (cli.ablate, "model")])
+def test_without_ray_nothing_is_begun_and_it_says_what_to_install(
+    verb, models, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setattr(benchmark, "embed", lambda _: pytest.fail("it embeds"))
+    keys = {models: "LLMSeqRec", "datasets": "carousel", "data_path": write_carousel(tmp_path)}
+    keys |= {"text_fields": "[title]", "out": tmp_path / "out", "ray_address": "auto"}
+    with pytest.raises(SystemExit):
+        verb([f"--{key}={value}" for key, value in keys.items()])
+    assert "this needs Ray, which is not installed: pip install" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
