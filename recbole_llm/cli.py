@@ -156,7 +156,8 @@ def doctor(arguments=None):
 def benchmark(arguments=None):
     """``recbole-llm benchmark --models=SASRec-strong,LLMSeqRec --datasets=ml-100k --seeds=2020,2021 --trials=4``.
 
-    Also ``--out=<folder>``, ``--workers=2`` trainings at a time or ``--ray_address``; other keys go to every training.
+    Also ``--out=<folder>``, ``--workers=2`` trainings at a time, ``--ray_address`` with the ``--cpus`` and ``--gpus``
+    of each; other keys go to every training.
     """
     with _one_sentence():
         from .experiment.benchmark import run
@@ -208,13 +209,16 @@ def probe(arguments=None):
 
 def _study(plan_from, run, arguments, name):
     from .config import read_arguments
+    from .experiment.on_ray import cluster_from
 
     given = read_arguments(sys.argv[1:] if arguments is None else arguments)
-    place, workers = given.pop("out", name), given.pop("workers", "2")
-    if not workers.isdigit() or not int(workers):
-        raise SettingError(f"workers is {workers}, expected 1 or more trainings at a time")
-    address = given.pop("ray_address", None)
-    print(run(plan_from(given), place, int(workers), address))
+    place, workers = given.pop("out", name), given.pop("workers", None)
+    if workers is not None:
+        if not workers.isdigit() or not int(workers):
+            raise SettingError(f"workers is {workers}, expected 1 or more trainings at a time")
+        workers = int(workers)
+    cluster = cluster_from(given, workers)
+    print(run(plan_from(given), place, workers or 2, cluster))
 
 
 VERBS = {

@@ -32,6 +32,7 @@ PROPERTIES = next(
     folder / "properties" for folder in (PACKAGE, PACKAGE.parent) if (folder / "properties").is_dir()
 )
 SHORT = {"-m": "--model", "-d": "--dataset"}  # RecBole's own short flags
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 UNSET = "???"  # in a YAML: the user must set this key
 # Keys that RecBole reads though none of its own lists or files names them.
 UNLISTED = (
@@ -121,12 +122,36 @@ class Config(RecBoleConfig):
         super()._set_default_parameters()
 
     def _init_device(self):
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        super()._init_device()  # overwrites the variable, so that parallel trials would share one GPU
+        """RecBole's, with ``gpu_id`` counted among the GPUs that Ray or the user made visible, where they chose any.
+
+        CUDA reads the variable once, at its first call, and in a training of one process that is RecBole's own, within.
+        What is put back afterwards is for the next ``Config`` and for new processes. Processes that train together
+        have called CUDA before, each to take a GPU of its own.
+        """
+        visible, gpu_id = os.environ.get(VISIBLE), self.final_config_dict["gpu_id"]
+        gpu_id = ",".join(map(str, gpu_id)) if isinstance(gpu_id, tuple) else str(gpu_id)
+        self.final_config_dict["gpu_id"] = chosen_among(visible, gpu_id)
+        super()._init_device()
+        self.final_config_dict["gpu_id"] = gpu_id
         if visible is None:
-            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+            os.environ.pop(VISIBLE, None)
         else:
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible
+            os.environ[VISIBLE] = visible
+
+
+def chosen_among(visible, gpu_id):
+    """What CUDA is to see: the GPUs with the numbers ``gpu_id`` among those that are ``visible``, None if all are.
+
+    Where it has none of these numbers, as when Ray gave GPU 1 of a node, what is visible stays.
+
+    >>> chosen_among(None, "1"), chosen_among("2,3", "1"), chosen_among("1", "1"), chosen_among("2,3", "-1")
+    ('1', '3', '1', '-1')
+    """
+    numbers = gpu_id.split(",")
+    if visible is None or not all(number.isdigit() for number in numbers):  # RecBole takes "" and -1 for none
+        return gpu_id
+    names = visible.split(",")
+    return ",".join(names[int(number)] for number in numbers if int(number) < len(names)) or visible
 
 
 def settings_from(config, settings_class):

@@ -89,6 +89,38 @@ def test_the_visible_gpus_stay_as_they_were(monkeypatch):
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
+@pytest.mark.parametrize(
+    ("visible", "gpu_id", "seen"),
+    [
+        ("3", "0", "3"),  # Ray gave this process the fourth GPU, and nobody chose another
+        ("1", 1, "1"),
+        ("2,3", 1, "3"),
+        ("GPU-5a,GPU-7c", (0, 1), "GPU-5a,GPU-7c"),
+        ("", "0", ""),
+        ("", 1, ""),
+        ("2,3", -1, "-1"),
+        (None, 1, "1"),
+        (None, (0, 1), "0,1"),
+    ],
+)
+def test_the_first_call_of_cuda_sees_what_ray_and_the_user_chose(monkeypatch, visible, gpu_id, seen):
+    calls = []
+
+    def is_available():
+        calls.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return calls[0] not in ("", "-1")  # CUDA reads the variable once
+
+    monkeypatch.setattr("torch.cuda.is_available", is_available)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    config = Config(get_model("LLMSeqRec"), "ml-100k", config_dict={"gpu_id": gpu_id})
+    assert calls[:1] == ([seen] if seen else [])  # without any GPU there is nothing to ask
+    assert config["device"].type == ("cpu" if seen in ("", "-1") else "cuda")
+    assert config["gpu_id"] == str(gpu_id).strip("()").replace(" ", ""), "a baseline is given it too"
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+
+
 def test_ours_lie_above_recboles_and_below_the_users(tmp_path):
     config = Config(get_model("LLMSeqRec"), "amazon-beauty")
     assert config["valid_metric"] == "NDCG@10" and config["MAX_ITEM_LIST_LENGTH"] == 50

@@ -8,7 +8,8 @@ each model its own number. The test part is read by the tuned models alone.
 
 ``--models=SRGNN,LLM4SBR-SRGNN``: a wrapper is named with what it wraps, and compared with that. The page shows the
 ``metrics`` that are asked for; differences are of ``--compare=ndcg@10``. Other keys, and those of ``--config_files``,
-go to every training, and no search varies them.
+go to every training, and no search varies them. On a Ray cluster (``--ray_address``) a training takes ``--cpus=1`` and
+``--gpus=0``; 0.5 lets two share a GPU.
 """
 
 import json
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from ..errors import SettingError
 from ..evaluation.manifest import write_json
+from ..llm.on_ray import connect
 from ..model import get_model
 from ..train.build import alike, configure, known_to
 from ..train.run import VALIDATION, embed
@@ -26,24 +28,31 @@ from .space import draws, entry
 CHOSEN = "chosen.json"  # what a search chose, once a training with a seed was begun
 
 
-def run(plan, home, workers=2, ray_address=None):
-    """Search, train and test all of ``plan`` in the folder ``home``, then write its page; returns the page's path."""
+def run(plan, home, workers=2, cluster=None):
+    """Search, train and test all of ``plan`` in the folder ``home``, then write its page; returns the page's path.
+
+    ``workers`` trainings at a time run on this machine; on an ``on_ray.Cluster``, as many as that says.
+    """
     home = Path(home)
     if home.exists() and not home.is_dir():
         raise SettingError(f"out is {home}, which is a file; give a folder")
     _refuse_unknown(plan)
+    if cluster:
+        connect(
+            cluster.address
+        )  # before anything is embedded or trained: there may be no Ray, or nobody there
     planned = [(one, data, _settings(one, data, plan)) for data in plan.datasets for one in plan.entries]
     searches = [_trials(*each, plan) for each in planned]
     tests = [home / data / one.name / f"seed-{n}" for one, data, _ in planned for n in plan.seeds]
     later = sum(not (folder / study.TESTED).is_file() for folder in tests)
-    study.complete([cell for trials in searches for cell in trials], home, workers, ray_address, later=later)
+    study.complete([cell for trials in searches for cell in trials], home, workers, cluster, later=later)
     finals = []
     for (one, data, settings), trials in zip(planned, searches, strict=True):
         chosen = _choice(trials, home, home / data / one.name)
         if chosen is not None:  # where every trial failed nothing is tested, and the page says so
             tuned = settings | chosen
             finals += [study.Cell(f"{data}/{one.name}/seed-{n}", tuned | {"seed": n}) for n in plan.seeds]
-    study.complete(finals, home, workers, ray_address)
+    study.complete(finals, home, workers, cluster)
     found = results.collect(home, plan)
     return page.write(home, found, plan)
 

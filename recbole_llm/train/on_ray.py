@@ -15,6 +15,7 @@ def launch(work, given, count, address):
     Returns what the first process returns, a path, from the folder where this one stands; an error of a process is
     raised here as it was.
     """
+    connect(address, log_to_driver=True)
     import torch
     from ray.train import RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -27,7 +28,6 @@ def launch(work, given, count, address):
         )  # relative paths are read from where the training was begun; a node has a folder of its own
         return str(work(given))
 
-    connect(address, log_to_driver=True)
     cuda = torch.cuda.is_available()
     home = Path(given.get("run_path", "runs")).resolve() / "ray"
     trainer = TorchTrainer(

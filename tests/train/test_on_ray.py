@@ -1,15 +1,15 @@
-"""Two processes on two nodes of a Ray cluster find what one process finds."""
+"""Two processes on two nodes of a Ray cluster find what one process finds; without Ray one sentence is said."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from carousel import TINY, write_carousel
 
+from recbole_llm import cli
 from recbole_llm.errors import SettingError
 from recbole_llm.train import run as road
-
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 def given(folder, **keys):
@@ -25,6 +25,15 @@ def given(folder, **keys):
     return [f"--{key}={value}" for key, value in (named | keys).items()]
 
 
+def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SystemExit):
+        cli.train(given(write_carousel(tmp_path), nproc=2, ray_address="auto"))
+    assert "this needs Ray, which is not installed: pip install" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_two_nodes_train_and_test_as_one_process(cluster, tmp_path, monkeypatch):
     monkeypatch.chdir(write_carousel(tmp_path, n_items=90))
     folder = Path(".")  # a node stands elsewhere
