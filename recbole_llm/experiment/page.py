@@ -13,7 +13,7 @@ from ..evaluation.making import asked, weights
 from ..evaluation.manifest import write_bytes, write_json
 from ..evaluation.markdown import duration, pretty, signed, table, whole_percent
 from ..evaluation.outcomes import CONVENTIONS, capital
-from ..evaluation.slices import MADE_NEW, MASKED, history_slices, item_slices, of_made_new, sliced
+from ..evaluation.slices import MADE_NEW, MASKED, of_made_new, sliced_by_history, sliced_by_item
 from . import pictures
 from .html import as_html
 from .results import differences, left_out, spread
@@ -223,11 +223,11 @@ def _chance(p):
 def slices(findings, metric):
     """The metric by how often an item was seen in training, and by how long a history is; means over the seeds."""
     models = [(found.name, found.ranks) for found in findings if found.seeds]
-    by_item = sliced("times in training", item_slices, models, metrics=[metric])
-    by_history = sliced("events", history_slices, models, metrics=[metric])
     return (
-        f"**Rare and new items: {pretty(metric)} by how often the target stands in training**; {MASKED}.\n\n{by_item}"
-        f"\n\n**Short and long histories: {pretty(metric)} by how many events the model read**\n\n{by_history}"
+        f"**Rare and new items: {pretty(metric)} by how often the target stands in training**; {MASKED}.\n\n"
+        f"{sliced_by_item(models, [metric])}\n\n"
+        f"**Short and long histories: {pretty(metric)} by how many events the user had before the target**\n\n"
+        f"{sliced_by_history(models, [metric])}"
     )
 
 
