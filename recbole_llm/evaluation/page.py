@@ -5,6 +5,7 @@ from .making import files, reproduction, settings, texts, training
 from .markdown import pretty, signed, table
 from .outcomes import CONVENTIONS, ONLY, RANK_COLUMN, baselines, capital, validated, validation_of
 from .ranks import metrics_from
+from .significance import side_of
 from .slices import by_disturbed, by_history, by_item, by_shortened, made_new, own_vectors
 
 HIGHER_IS_BETTER = {"recall", "ndcg", "mrr", "hit", "map", "precision", "auc", "gauc"}
@@ -125,13 +126,10 @@ def significance(first, tests):
 
 
 def _verdict(first, test):
-    """What the intervals say, in words."""
-    sides = {}
+    """What interval and p say together, in words."""
+    words, sides = {1: "is higher", -1: "is lower", 0: "cannot be told apart from its baseline"}, {}
     for kind, convention in CONVENTIONS.items():
-        low, high = test[kind]["low"], test[kind]["high"]
-        side = (
-            "is higher" if low > 0 else "is lower" if high < 0 else "cannot be told apart from its baseline"
-        )
+        side = words[side_of(test[kind])]
         sides.setdefault(side, []).append(f"with {convention.partition(' (')[0]}")
     if len(sides) == 1:
         return f"{first.name} {next(iter(sides))} under both conventions."

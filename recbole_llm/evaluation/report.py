@@ -10,7 +10,7 @@ from .manifest import write_bytes, write_json
 from .outcomes import CONVENTIONS, ONLY, RANK_COLUMN, baselines
 from .page import page
 from .ranks import metrics_from
-from .significance import RESAMPLES, compare
+from .significance import ONE_USER, RESAMPLES, compare
 
 
 def write(folder, outcomes, manifest):
@@ -46,6 +46,8 @@ def test_against(first, baseline):
     found = {"baseline": baseline.name, "metric": "ndcg@10", "resamples": RESAMPLES}
     if first.ranks is None or baseline.ranks is None:
         return found | {"reason": "its protocol, or the baseline's, gives no ranks"}
+    if first.ranks["user"].nunique() < 2:
+        return found | {"reason": f"{ONE_USER}; nothing is said of differences over users"}
     try:
         return found | {
             kind: asdict(compare(first.ranks, baseline.ranks, RANK_COLUMN[kind])) for kind in CONVENTIONS

@@ -13,6 +13,7 @@ from ..evaluation.making import asked, weights
 from ..evaluation.manifest import write_bytes, write_json
 from ..evaluation.markdown import duration, pretty, signed, table, whole_percent
 from ..evaluation.outcomes import CONVENTIONS, capital
+from ..evaluation.significance import ONE_USER
 from ..evaluation.slices import MADE_NEW, MASKED, of_made_new, sliced_by_history, sliced_by_item
 from . import pictures
 from .html import as_html
@@ -172,7 +173,7 @@ def said_of(findings):
     if done and not any(value for found in done for values in found.metrics.values() for value in values):
         return "No model has a target among its best items: all are 0, and nothing can be compared."
     if any(len(found.users["masked"]) == 1 for found in done):
-        return "One user alone was tested: nothing is said of differences over users."
+        return f"{capital(ONE_USER)}: nothing is said of differences over users."
     return ""
 
 

@@ -16,7 +16,13 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation.ranks import gain
-from ..evaluation.significance import benjamini_hochberg, holm, metric_of_users, paired_difference
+from ..evaluation.significance import (
+    ONE_USER,
+    benjamini_hochberg,
+    holm,
+    metric_of_users,
+    paired_difference,
+)
 from .study import ASKED, ERROR, LOG, TESTED, VALIDATED
 
 COLUMNS = {"masked": "rank_masked", "unmasked": "rank"}
@@ -202,7 +208,7 @@ def obstacle(ours, other):
                 f"they were tested on other targets: of {len(targets):,} and {len(theirs):,}, {same:,} are the same; "
                 f"of {len(users[0]):,} and {len(users[1]):,} users, {len(users[0] & users[1]):,}"
             )
-    return "one user alone was tested" if len(set(ours.targets[seeds[0]][:, 0])) == 1 else None
+    return ONE_USER if len(set(ours.targets[seeds[0]][:, 0])) == 1 else None
 
 
 def _seeds_of_both(ours, other):
