@@ -9,6 +9,7 @@ from .curve import learning_curve
 from .manifest import write_bytes, write_json
 from .outcomes import CONVENTIONS, ONLY, RANK_COLUMN, baselines
 from .page import page
+from .protocol import KEPT
 from .ranks import metrics_from
 from .significance import ONE_USER, RESAMPLES, compare
 
@@ -75,6 +76,7 @@ def metrics_of(outcomes, tests):
             "disturbed": {k: _both_ways(ranks) for k, ranks in outcome.disturbed.items()},
             "remarks": list(outcome.remarks),
             "leaks": asdict(outcome.leaks) if outcome.leaks else None,
+            "protocol": {key: outcome.settings.get(key) for key in KEPT},
         }
         for outcome in outcomes
     ]

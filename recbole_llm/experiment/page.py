@@ -9,10 +9,12 @@ import json
 import pandas as pd
 
 from ..evaluation.beyond import beyond_table, words
+from ..evaluation.leaks import told
 from ..evaluation.making import asked, weights
 from ..evaluation.manifest import write_bytes, write_json
 from ..evaluation.markdown import duration, pretty, signed, table, whole_percent
 from ..evaluation.outcomes import CONVENTIONS, capital
+from ..evaluation.protocol import HISTORY, split
 from ..evaluation.significance import ONE_USER
 from ..evaluation.slices import MADE_NEW, MASKED, of_made_new, sliced_by_history, sliced_by_item
 from . import pictures
@@ -20,12 +22,10 @@ from .html import as_html
 from .results import differences, left_out, spread
 
 PROTOCOL = (
-    "Every item is ranked, none is sampled. Where the history is masked, what a user had before the target is left out "
-    "of the ranking; where it is not, it competes with the target. Half of the items that tie with the target come "
-    "before it. The differences are paired user by user: a 95 % bootstrap interval, the p of a sign-flip permutation "
-    "test, that p corrected for all differences of the table (Holm; false discovery rate), and the p of Wilcoxon's "
-    "signed-rank test; d is the mean difference in standard deviations over users. Of a user with several targets the "
-    "mean is taken."
+    "Every item is ranked, none is sampled. Half of the items that tie with the target come before it. The differences "
+    "are paired user by user: a 95 % bootstrap interval, the p of a sign-flip permutation test, that p corrected for "
+    "all differences of the table (Holm; false discovery rate), and the p of Wilcoxon's signed-rank test; d is the "
+    "mean difference in standard deviations over users. Of a user with several targets the mean is taken."
 )
 WIDE = 2  # metrics whose two conventions stand in one table
 
@@ -42,7 +42,7 @@ def write(home, findings, plan):
     drawn, ours = {}, {first for first, _ in plan.pairs}
     for dataset in plan.datasets:
         here = of_dataset(findings, dataset)
-        parts += [f"## {dataset}", results(here, plan.metrics), said_of(here), faults(here)]
+        parts += [f"## {dataset}", results(here, plan.metrics), said_of(here), faults(here), split_of(here)]
         for kind, convention in CONVENTIONS.items():
             parts.append(against(apart[dataset, kind], plan.compared, convention))
         parts.append(not_compared(here, plan.pairs))
@@ -124,6 +124,15 @@ def protocol(plan):
         f'{search}Seeds {", ".join(map(str, plan.seeds))}: "±" is the standard deviation over them, and differences '
         f"are between means over those that both models have. {PROTOCOL}"
     )
+
+
+def split_of(findings):
+    """How a data set was split and what that let the training part know, as a finished training has it."""
+    done = sorted((found for found in findings if found.seeds), key=lambda found: found.leaks is None)
+    if not done:
+        return ""
+    lines = [split(done[0].protocol), HISTORY]
+    return "\n".join(f"- {line}" for line in lines) + f"\n\n{told(done[0].leaks, done[0].protocol)}"
 
 
 def results(findings, metrics):

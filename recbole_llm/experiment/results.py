@@ -15,6 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..config import literal
+from ..evaluation.leaks import Leaks
+from ..evaluation.protocol import KEPT
 from ..evaluation.ranks import gain
 from ..evaluation.significance import (
     ONE_USER,
@@ -54,6 +57,10 @@ class Finding:
         Field -> the manifest of the text vectors that the first seed read.
     settings : dict
         What all seeds were given.
+    protocol : dict
+        The settings that say how the first seed's data were split, as ``evaluation.protocol.split`` takes them.
+    leaks : Leaks or None
+        What the first seed's training part knew of the test part; None where it is not kept.
     faults : tuple of str
         What went wrong, training by training.
     """
@@ -73,6 +80,8 @@ class Finding:
     frozen: int
     texts: dict
     settings: dict
+    protocol: dict
+    leaks: Leaks | None
     faults: tuple
 
     @cached_property
@@ -122,8 +131,15 @@ def _finding(home, dataset, name, plan):
         frozen=max((outcome.get("frozen", 0) for outcome in outcomes), default=0),
         texts=_texts(done),
         settings={key: value for key, value in given[0].items() if key != "seed"} if given else {},
+        protocol=_protocol(outcomes[0], given[0]) if outcomes else {},
+        leaks=Leaks(**outcomes[0]["leaks"]) if outcomes and outcomes[0].get("leaks") else None,
         faults=(*_faults_of_trials(home / dataset / name, plan.trials[name]), *_faults_of_seeds(folders)),
     )
+
+
+def _protocol(outcome, given):
+    """How the data of a finished training were split; an older one knows what it was given alone."""
+    return outcome.get("protocol") or {key: literal(given[key]) for key in KEPT if key in given}
 
 
 def _texts(done):

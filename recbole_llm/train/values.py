@@ -4,6 +4,8 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
+from recbole.utils import ModelType
+
 from ..config import settings_from
 from ..errors import SettingError
 
@@ -85,6 +87,11 @@ def check(config):
             raise SettingError(
                 f"config key `disturb_histories` has {share!r}, expected shares of more than 0 and at most 1"
             )
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["eval_args"]["order"] != "TO":
+        raise SettingError(
+            f"eval_args has order {config['eval_args']['order']}, but {config['model']} predicts what comes next; "
+            "set order to TO, the order of time"
+        )
     _one_of("learner", str(config["learner"]).lower(), LEARNERS)
     name, at, k = str(config["valid_metric"]).lower().partition("@")
     _one_of("valid_metric", name, [metric.lower() for metric in config["metrics"]])

@@ -288,6 +288,23 @@ def test_without_ranks_there_is_a_report_without_test(tmp_path, pair):
     assert "Not tested: its protocol, or the baseline's, gives no ranks." in read(tmp_path)
 
 
+def test_a_split_is_told_as_it_was_made(tmp_path, pair):
+    at_random = LEAVE_ONE_OUT | {"order": "RO"}
+    for settings, words in (
+        ({"eval_args": at_random}, "leave-one-out. Of each user's events in random order, the last is"),
+        ({"split_column": "clean"}, "column `clean` says which events are targets of training"),
+        ({"benchmark_filename": ["a", "b", "c"]}, "ready-made files for training, validation and test"),
+    ):
+        one = outcome(settings=settings)
+        report.write(tmp_path, [one], MANIFEST)
+        assert f"- **Split:** {words}" in read(tmp_path)
+        assert ("**Warning:** training events were drawn at random" in read(tmp_path)) == (
+            "RO" in str(settings)
+        )
+    kept = json.loads(read(tmp_path, "metrics.json"))["outcomes"][0]["protocol"]
+    assert kept == {"eval_args": LEAVE_ONE_OUT, "split_column": None, "benchmark_filename": ["a", "b", "c"]}
+
+
 def test_the_number_of_items_is_told_where_it_is_known(tmp_path, pair):
     pair[0].n_items = 1682
     report.write(tmp_path, pair, MANIFEST)

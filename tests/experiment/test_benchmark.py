@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,6 +93,12 @@ def test_the_page_and_its_tables_say_the_same(finished):
     assert against["users"] == 40 and against["holm"] == against["p"]
     assert "| Wilcoxon | d |" in text and page._chance(against["wilcoxon_p"]) in text
     assert "Not searched, for they have no search space or all of it was given: Pop. " in text
+    assert (
+        text.count("- **Split:** leave-one-out. Of each user's events in order of time, the last is the test")
+        == 1
+    )
+    assert text.count("- **History:** where it is masked,") == 1
+    assert "| training events later than a test target, in the mean | " in text and "**Warning" not in text
     assert "Seeds 1, 2: " in text and "Trials on the validation part: LLMSeqRec 2. " in text
 
 
@@ -119,6 +126,41 @@ def test_what_is_finished_is_not_repeated_and_what_failed_is_tried_again(finishe
     before = (finished / "benchmark.csv").read_text()
     benchmark.run(plan_on(shop), finished, workers=1)
     assert trained == ["seed-2"] and (finished / "benchmark.csv").read_text() == before
+
+
+def plain_plan(folder, **changes):
+    """Of models that know none of LLMSeqRec's keys."""
+    given = {"datasets": "carousel", "seeds": "1", "trials": "1", "strong": "False", "epochs": "1"}
+    return plan_from(given | {"data_path": str(folder), "eval_step": "1", "device_threads": "1"} | changes)
+
+
+AT_RANDOM = str({"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": "user", "mode": "full"})
+
+
+def test_a_split_drawn_at_random_is_warned_of_and_leaks_that_were_not_kept_are_unknown(
+    shop, tmp_path, in_this_process
+):
+    plan = plain_plan(shop, models="Pop", eval_args=AT_RANDOM)
+    text = benchmark.run(plan, tmp_path, workers=1).with_suffix(".md").read_text()
+    assert "- **Split:** each user's events, drawn at random, in parts of 8 : 1 : 1." in text
+    assert re.search(
+        r"\*\*Warning:\*\* \d+ of 40 test targets have a later event of their user in training", text
+    )
+    kept = tmp_path / "carousel/Pop/seed-1/metrics.json"
+    older = json.loads(kept.read_text())
+    del older["outcomes"][0]["protocol"], older["outcomes"][0]["leaks"]
+    kept.write_text(json.dumps(older))
+    text = benchmark.run(plan, tmp_path, workers=1).with_suffix(".md").read_text()
+    assert "- **Split:** each user's events, drawn at random, in parts of 8 : 1 : 1." in text
+    assert "What the training part knew of the test part is unknown." in text
+    assert "**Warning:** training events were drawn at random (eval_args' order: RO)" in text
+
+
+def test_a_sequential_model_refuses_events_in_random_order_before_anything_is_trained(shop, tmp_path):
+    said = "eval_args has order RO, but SASRec predicts what comes next; set order to TO, the order of time"
+    with pytest.raises(SettingError, match=said):
+        benchmark.run(plain_plan(shop, models="Pop,SASRec", eval_args=AT_RANDOM), tmp_path, workers=1)
+    assert not list(tmp_path.rglob(study.ASKED))
 
 
 def test_a_training_that_fails_stops_nothing_and_is_named(shop, tmp_path, in_this_process, monkeypatch):
