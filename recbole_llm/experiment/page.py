@@ -37,6 +37,7 @@ def write(home, findings, plan):
         (dataset, kind): differences(of_dataset(findings, dataset), plan.pairs, plan.compared, kind)
         for dataset in plan.datasets
         for kind in CONVENTIONS
+        if not all_zero(of_dataset(findings, dataset))
     }
     parts = [f"# {' and '.join(plan.datasets)}: {len(plan.entries)} models", protocol(plan)]
     drawn, ours = {}, {first for first, _ in plan.pairs}
@@ -44,7 +45,8 @@ def write(home, findings, plan):
         here = of_dataset(findings, dataset)
         parts += [f"## {dataset}", results(here, plan.metrics), said_of(here), faults(here), split_of(here)]
         for kind, convention in CONVENTIONS.items():
-            parts.append(against(apart[dataset, kind], plan.compared, convention))
+            if (dataset, kind) in apart:
+                parts.append(against(apart[dataset, kind], plan.compared, convention))
         parts.append(not_compared(here, plan.pairs))
         if any(found.seeds for found in here):
             drawn |= {
@@ -178,12 +180,17 @@ def _value(found, key, best):
 
 def said_of(findings):
     """What must be known before anything is compared; empty where there is nothing."""
-    done = [found for found in findings if found.seeds]
-    if done and not any(value for found in done for values in found.metrics.values() for value in values):
+    if all_zero(findings):
         return "No model has a target among its best items: all are 0, and nothing can be compared."
-    if any(len(found.users["masked"]) == 1 for found in done):
+    if any(len(found.users["masked"]) == 1 for found in findings if found.seeds):
         return f"{capital(ONE_USER)}: nothing is said of differences over users."
     return ""
+
+
+def all_zero(findings):
+    """Whether every metric of all that was tested is 0."""
+    values = [value for found in findings for values in found.metrics.values() for value in values]
+    return bool(values) and not any(values)
 
 
 def faults(findings):

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -248,12 +247,20 @@ def test_one_user_and_one_seed_say_nothing_of_users_and_seeds(tmp_path, in_this_
     )
 
 
-def test_where_every_metric_is_zero_nothing_can_be_compared():
-    nothing, something = ({("masked", "ndcg@10"): [0.0, value]} for value in (0.0, 0.1))
-    users = {"masked": pd.Series([0.0, 0.0])}
-    of = [SimpleNamespace(seeds=(1, 2), metrics=metrics, users=users) for metrics in (nothing, something)]
-    assert "all are 0, and nothing can be compared" in page.said_of(of[:1])
-    assert page.said_of(of) == "" == page.said_of([])
+def test_where_every_metric_is_zero_nothing_is_compared(tmp_path, in_this_process):
+    popular = [(f"u{u}", f"p{k}", 1000 + k) for u in range(30) for k in range(16)]
+    write(
+        tmp_path,
+        popular
+        + [(f"u{u}", f"{last}{u}", time) for u in range(30) for last, time in (("v", 2000), ("t", 3000))],
+    )
+    page_file = benchmark.run(
+        plain_plan(tmp_path, models="Pop,ItemKNN", datasets="shop"), tmp_path / "out", workers=1
+    )
+    text = page_file.with_suffix(".md").read_text()
+    assert "all are 0, and nothing can be compared" in text and "| Pop | 0.0000 | 0.0000 |" in text
+    assert "ItemKNN less Pop" not in text and "95 % interval |" not in text
+    assert json.loads(page_file.with_suffix(".json").read_text())["differences"] == []
 
 
 def test_a_text_model_without_texts_is_refused_before_anything_is_trained(tmp_path):
