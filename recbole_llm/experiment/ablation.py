@@ -13,7 +13,9 @@ import yaml
 
 from ..config import PROPERTIES
 from ..errors import SettingError
+from ..model import get_model
 from ..train.build import configure
+from ..train.values import meant
 from . import plan as plans
 from .plan import words
 from .space import Entry
@@ -41,6 +43,7 @@ def plan_from(given):
     model = given.pop("model", "LLMSeqRec")
     file = PROPERTIES / "ablation" / f"{model}.yaml"
     if not file.is_file():
+        get_model(model)  # which says what comes near
         known = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
         raise SettingError(f"{model} has no switches in properties/ablation; those of {known} are known")
     wanted = given.pop("switches", None)
@@ -107,6 +110,6 @@ def _chosen(entries, asked):
         return everything
     unknown = set(asked) - set(entries) - {one.name for one in everything}
     if unknown:
-        names = ", ".join([*entries, *(one.name for one in everything)])
-        raise SettingError(f"no switch is called {', '.join(sorted(unknown))}; there are {names}")
+        wrong, names = min(unknown), [*entries, *(one.name for one in everything)]
+        raise SettingError(f"no switch is called {wrong}; {meant(wrong, names)}")
     return [one for kind, of_kind in entries.items() for one in of_kind if {kind, one.name} & set(asked)]

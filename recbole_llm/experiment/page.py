@@ -8,16 +8,14 @@ import json
 
 import pandas as pd
 
-from ..evaluation.beyond import beyond_table, words
 from ..evaluation.leaks import told
-from ..evaluation.making import asked, weights
+from ..evaluation.making import weights
 from ..evaluation.manifest import write_bytes, write_json
 from ..evaluation.markdown import duration, pretty, signed, table, whole_percent
 from ..evaluation.outcomes import CONVENTIONS, capital
 from ..evaluation.protocol import HISTORY, split
 from ..evaluation.significance import ONE_USER
-from ..evaluation.slices import MADE_NEW, MASKED, of_made_new, sliced_by_history, sliced_by_item
-from . import pictures
+from . import pictures, sections
 from .html import as_html
 from .results import differences, left_out, spread
 
@@ -56,11 +54,12 @@ def write(home, findings, plan):
             }
             parts += [
                 f"![{pretty(plan.compared)} of each model]({dataset}-bars.png)",
-                slices(here, plan.compared),
-                made_new(here, plan.compared),
-                beyond_accuracy(here),
+                sections.slices(here, plan.compared),
+                sections.made_new(here, plan.compared),
+                sections.cut_short(here, plan.compared),
+                sections.beyond_accuracy(here),
                 f"![What it costs]({dataset}-cost.png)",
-                texts(here),
+                sections.texts(here),
                 f"![How it is learnt]({dataset}-curves.png)",
             ]
         parts.append(chosen(here))
@@ -235,55 +234,6 @@ def _alike(found, metric):
 
 def _chance(p):
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def slices(findings, metric):
-    """The metric by how often an item was seen in training, and by how long a history is; means over the seeds."""
-    models = [(found.name, found.ranks) for found in findings if found.seeds]
-    return (
-        f"**Rare and new items: {pretty(metric)} by how often the target stands in training**; {MASKED}.\n\n"
-        f"{sliced_by_item(models, [metric])}\n\n"
-        f"**Short and long histories: {pretty(metric)} by how many events the user had before the target**\n\n"
-        f"{sliced_by_history(models, [metric])}"
-    )
-
-
-def made_new(findings, metric):
-    """The metric of items that lost their training events; empty where none did."""
-    made = of_made_new([(found.name, found.ranks) for found in findings if found.seeds], metrics=[metric])
-    return (
-        f"**Items made new: {pretty(metric)}**. {MADE_NEW}, as each seed drew them; {MASKED}.\n\n{made}"
-        if made
-        else ""
-    )
-
-
-def texts(findings):
-    """What the text vectors cost, each once, with the models that read them; empty where none did."""
-    read = {}
-    for found in findings:
-        for field, artifact in found.texts.items():
-            read.setdefault((field, artifact["key"]), (artifact, []))[1].append(found.name)
-    rows = [
-        [
-            f"`{field}`",
-            ", ".join(names),
-            artifact["made_from"]["encoder"]["name"],
-            f"{artifact['items_with_text']:,}",
-            duration(artifact.get("seconds", 0)),
-            asked(artifact),
-        ]
-        for (field, _), (artifact, names) in read.items()
-    ]
-    head = ["texts", "read by", "encoder", "with text", "encoded in", "language model"]
-    said = "made once, beside the time of a training; a language model is asked by `recbole-llm generate`"
-    return f"**What the texts cost**; {said}.\n\n{table(head, rows)}" if rows else ""
-
-
-def beyond_accuracy(findings):
-    """What the lists of each model are like, the mean over the seeds."""
-    measured = [(found.name, found.beyond) for found in findings if found.seeds]
-    return f"**Beyond accuracy**\n\n{words()}\n\n{beyond_table(measured)}"
 
 
 def chosen(findings):

@@ -48,6 +48,8 @@ class Finding:
         As ``evaluation.ranks`` gives them, one per seed.
     beyond : dict of str to float
         The measures of ``evaluation.beyond``, means over the seeds.
+    shortened : dict of str to dict
+        How many events of each history were told -> metric -> its mean over the seeds, history masked.
     curve : list of dict
         The learning curve of the first seed.
     valid_metric : str
@@ -72,6 +74,7 @@ class Finding:
     users: dict
     ranks: list
     beyond: dict
+    shortened: dict
     curve: list
     valid_metric: str
     seconds: float
@@ -123,6 +126,7 @@ def _finding(home, dataset, name, plan):
             for key in (outcomes[0]["beyond_accuracy"] if outcomes else ())
             if all(key in outcome["beyond_accuracy"] for outcome in outcomes)
         },
+        shortened=_shortened(outcomes),
         curve=outcomes[0]["curve"] if outcomes else [],
         valid_metric=str(given[0].get("valid_metric", "")) if given else "",
         seconds=float(np.mean([outcome["seconds"] for outcome in outcomes])) if outcomes else 0.0,
@@ -135,6 +139,19 @@ def _finding(home, dataset, name, plan):
         leaks=Leaks(**outcomes[0]["leaks"]) if outcomes and outcomes[0].get("leaks") else None,
         faults=(*_faults_of_trials(home / dataset / name, plan.trials[name]), *_faults_of_seeds(folders)),
     )
+
+
+def _shortened(outcomes):
+    """The masked metrics of histories cut short, means over some finished trainings of one entry."""
+    if not outcomes:
+        return {}
+    return {
+        length: {
+            metric: float(np.mean([outcome["shortened"][length]["masked"][metric] for outcome in outcomes]))
+            for metric in found["masked"]
+        }
+        for length, found in outcomes[0].get("shortened", {}).items()
+    }
 
 
 def _protocol(outcome, given):

@@ -101,6 +101,10 @@ def check(config):
 
 def _one_of(key, value, known):
     if value not in known:
-        near = difflib.get_close_matches(value, known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
-        raise SettingError(f"config key `{key}` has {value!r}; {hint}")
+        raise SettingError(f"config key `{key}` has {value!r}; {meant(value, known)}")
+
+
+def meant(value, known):
+    """Which of the names ``known`` comes near ``value``, or what they are where none does."""
+    near = difflib.get_close_matches(value, known, 1)
+    return f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"

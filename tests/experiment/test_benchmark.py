@@ -16,6 +16,7 @@ from shop import write
 
 from recbole_llm import cli
 from recbole_llm.errors import SettingError
+from recbole_llm.evaluation.ranks import metrics_from
 from recbole_llm.experiment import ablation, benchmark, page, results, study
 from recbole_llm.experiment.plan import plan_from
 from recbole_llm.experiment.space import Entry
@@ -107,6 +108,7 @@ def test_the_page_says_what_the_texts_cost_and_how_items_made_new_are_ranked(sho
     (tmp_path / "tokens.txt").write_text("\n".join(f"i{number}" for number in range(40)))
     texts = {"text_fields": "[]", "text_vectors": str({"made": str(tmp_path / "made.npy")})}
     keys = texts | {"models": "LLMSeqRec,SASRec-strong", "trials": "1", "fusion": "gate", "cold_share": "0.2"}
+    keys |= {"shorten_histories": "[1,3]"}
     plan = plan_on(shop, artifact_path=str(tmp_path / "artifacts"), **keys)
     text = benchmark.run(plan, tmp_path / "out", workers=1).with_suffix(".md").read_text()
     assert "| `made` | LLMSeqRec | ready-made | 40 | 0 s | none |" in text
@@ -114,6 +116,17 @@ def test_the_page_says_what_the_texts_cost_and_how_items_made_new_are_ranked(sho
         pd.read_parquet(tmp_path / f"out/carousel/LLMSeqRec/seed-{seed}/ranks.parquet") for seed in (1, 2)
     ]
     new = [int((frame["rank_cold"] > 0).sum()) for frame in ranks]
+    cut = [
+        json.loads((tmp_path / f"out/carousel/LLMSeqRec/seed-{seed}/metrics.json").read_text())
+        for seed in (1, 2)
+    ]
+    cut = [one["outcomes"][0]["shortened"]["3"]["masked"]["ndcg@10"] for one in cut]
+    row = re.search(
+        r"\| events told \| 1 \| 3 \| as trained \|\n.*\n\| LLMSeqRec \| (\S+) \| (\S+) \| (\S+) \|", text
+    )
+    assert float(row[2]) == pytest.approx(np.mean(cut), abs=6e-5)
+    whole = np.mean([metrics_from(frame["rank_masked"], [10])["ndcg@10"] for frame in ranks])
+    assert float(row[3]) == pytest.approx(whole, abs=6e-5)
     assert f"| all items | {new[0]} | " in text and f"| new items alone | {new[0]} | " in text
 
 
@@ -309,7 +322,12 @@ def test_other_settings_need_another_folder(finished, shop):
         ({"seeds": "1,01"}, "seeds is '1,01', expected each number once"),
         ({"config_files": "none.yaml"}, "config_files: no file none.yaml"),
         ({"models": "SRGNN,LLM4SBR-SRGN"}, "no model is called SRGN; did you mean SRGNN?"),
-        ({"compare": "mrr@10"}, "compare is mrr@10, expected one of the metrics, recall@10, ndcg@10"),
+        ({"compare": "mrr@10"}, "compare is mrr@10; expected one of recall@10, ndcg@10"),
+        ({"compare": "NDGC@10"}, "compare is NDGC@10; did you mean ndcg@10?"),
+        (
+            {"metrics": "['Hit','Precision']"},
+            "metrics names Hit, Precision, but models are compared by what ranks",
+        ),
     ],
 )
 def test_plans_that_cannot_be_are_refused_in_a_sentence(shop, changes, message):
@@ -453,13 +471,15 @@ def test_switches_may_be_chosen_by_name_or_kind(shop):
     given = {"datasets": "carousel", "data_path": str(shop), "seeds": "1"}
     plan = ablation.plan_from(given | {"switches": "controls,gbce"})
     assert [one.name for one in plan.entries] == ["LLMSeqRec", "gbce", "shuffled texts", "random vectors"]
-    with pytest.raises(SettingError, match="no switch is called gcbe; there are parts, "):
+    with pytest.raises(SettingError, match="no switch is called gcbe; did you mean gbce?"):
         ablation.plan_from(given | {"switches": "gcbe"})
     with pytest.raises(
         SettingError,
         match="SASRec has no switches in properties/ablation; those of HierLLMRec, LLM4SBR, LLMSeqRec",
     ):
         ablation.plan_from(given | {"model": "SASRec"})
+    with pytest.raises(SettingError, match=r"no model is called LLMSeqRecc; did you mean LLMSeqRec\?"):
+        ablation.plan_from(given | {"model": "LLMSeqRecc"})
 
 
 def test_an_ablation_comes_to_its_page_and_a_switch_goes_before_the_command_line(
