@@ -38,7 +38,7 @@ def write(home, findings, plan):
         if not all_zero(of_dataset(findings, dataset))
     }
     parts = [f"# {' and '.join(plan.datasets)}: {len(plan.entries)} models", protocol(plan)]
-    drawn, ours = {}, {first for first, _ in plan.pairs}
+    drawn, ours = {}, {plan.ours} if plan.ours else {first for first, _ in plan.pairs}
     for dataset in plan.datasets:
         here = of_dataset(findings, dataset)
         parts += [f"## {dataset}", results(here, plan.metrics), said_of(here), faults(here), split_of(here)]

@@ -52,6 +52,8 @@ class Plan:
         Settings of every training whose model knows them, as a command line gives them.
     switches : bool
         Whether the entries are one model's switches, each in the place of what ``shared`` says of its keys.
+    between : tuple of (str, str)
+        Entries that are compared with each other besides.
     """
 
     entries: tuple
@@ -62,6 +64,7 @@ class Plan:
     metrics: tuple
     shared: dict
     switches: bool = False
+    between: tuple = ()
 
     def shared_with(self, one):
         """The ``shared`` settings that an entry's trainings are given."""
@@ -78,7 +81,7 @@ class Plan:
         names = [one.name for one in self.entries]
         if self.ours is None:
             return tuple((one.name, one.over) for one in self.entries if one.over in names)
-        return tuple((self.ours, name) for name in names if name != self.ours)
+        return (*((self.ours, name) for name in names if name != self.ours), *self.between)
 
 
 def plan_from(given):

@@ -494,6 +494,42 @@ def test_an_ablation_comes_to_its_page_and_a_switch_goes_before_the_command_line
         assert asked["given"]["position"] == position
 
 
+def test_a_text_encoder_is_taken_where_it_is_at_hand_or_named(shop, monkeypatch):
+    given = {"datasets": "carousel", "data_path": str(shop), "seeds": "1", "text_encoder": "/models/large"}
+
+    def names(**asked):
+        return {one.name for one in ablation.plan_from(given | asked).entries}
+
+    encoders = {"MiniLM of 3 layers", "MiniLM of 6 layers", "MPNet of 12 layers"}
+    monkeypatch.setattr(ablation, "is_here", lambda name: "L6" in name)
+    for asked in ({}, {"switches": "text_encoders"}):
+        assert names(**asked) & encoders == {"MiniLM of 6 layers"}
+    assert not names(text_pooling="cls") & encoders, "which was meant for the full model's"
+    assert names(switches="MPNet of 12 layers") == {"LLMSeqRec", "MPNet of 12 layers"}
+    monkeypatch.setattr(ablation, "is_here", lambda name: False)
+    with pytest.raises(SettingError, match="switches is text_encoders, of which nothing is left"):
+        names(switches="text_encoders")
+
+
+def test_blocks_are_compared_at_equal_positions(shop):
+    given = {"datasets": "carousel", "data_path": str(shop), "seeds": "1"}
+    plan = ablation.plan_from(given | {"switches": "learned positions,without encoder"})
+    assert ("learned positions", "without encoder") in plan.pairs and len(plan.pairs) == 3
+    assert len(ablation.plan_from(given | {"switches": "learned positions"}).pairs) == 1
+
+
+def test_reviews_are_left_out_under_their_own_name():
+    for fields, names in (
+        (["title", "reviews"], ["without reviews", "reviews alone"]),
+        (["title", "brand"], ["title alone", "brand alone"]),
+    ):
+        found = ablation._of_fields("LLMSeqRec", [{"text_fields": fields}])
+        assert [one.name for one in found] == names
+        assert [one.keys["text_fields"] for one in found] == [[field] for field in fields]
+    found = ablation._of_fields("LLMSeqRec", [{"text_fields": ["title", "brand", "reviews"]}])
+    assert "without reviews" in [one.name for one in found] and len(found) == 6
+
+
 def test_a_switch_that_the_full_model_has_already_is_left_out(shop):
     given = {"datasets": "carousel", "data_path": str(shop), "seeds": "1", "score": "dot"}
     names = [one.name for one in ablation.plan_from(given).entries]
