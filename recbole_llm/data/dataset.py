@@ -11,6 +11,7 @@ Shapes: B rows of a batch, L max history length, N interactions, W windows.
 """
 
 import numpy as np
+import pandas as pd
 import recbole.data
 import torch
 from recbole.data.dataset import SequentialDataset
@@ -127,11 +128,15 @@ class OffsetDataset(Parts):
         end_B = rows[ROW_END]
         if end_B.numel() == 0:
             return end_B, end_B
-        start_B = self.user_start[end_B]
-        row_number = torch.repeat_interleave(torch.arange(len(end_B)), end_B - start_B)
-        first = torch.cumsum(end_B - start_B, 0) - (end_B - start_B)
-        place = start_B[row_number] + torch.arange(len(row_number)) - first[row_number]
+        before_B = self.events_before(rows)
+        row_number = torch.repeat_interleave(torch.arange(len(end_B)), before_B)
+        first = torch.cumsum(before_B, 0) - before_B
+        place = self.user_start[end_B][row_number] + torch.arange(len(row_number)) - first[row_number]
         return row_number, self.events[self.iid_field][place]
+
+    def events_before(self, rows):
+        """(B,) int64: how many events its user had before the target of each row, however few of them are read."""
+        return rows[ROW_END] - self.user_start[rows[ROW_END]]
 
     def train_counts(self):
         """(I,) int64: how many events of the training part, of those that its rows read or aim at, each item has."""
@@ -164,6 +169,25 @@ def audience(dataset):
         users, items = (dataset.inter_feat[field] for field in (dataset.uid_field, dataset.iid_field))
     pairs = torch.unique(users * dataset.item_num + items)
     return torch.bincount(pairs % dataset.item_num, minlength=dataset.item_num), len(torch.unique(users))
+
+
+def events_before(loader):
+    """User and item id of each target -> how many events its user had before it, as ``OffsetDataset.events_before``.
+
+    ``loader`` ranks all items for users, as RecBole's general models are tested; empty for any other. The order is the
+    split's; of a user's targets of one item the first counts. A ``repeatable`` sampler knows of no other part.
+    """
+    if not hasattr(loader, "uid2positive_item"):
+        return {}
+    part = loader._dataset
+    parts = getattr(loader._sampler, "datasets", [part])
+    fields = [part.uid_field, part.iid_field]
+    events = pd.concat(
+        pd.DataFrame({field: each.inter_feat[field].numpy() for field in fields})
+        for each in parts[: parts.index(part) + 1]
+    )
+    events["before"] = events.groupby(fields[0]).cumcount()
+    return events.tail(len(part)).groupby(fields)["before"].min().to_dict()
 
 
 def offer():

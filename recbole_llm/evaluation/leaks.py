@@ -16,6 +16,7 @@ from dataset_prep.gaps import are_counts
 from ..data.dataset import ROW_END, OffsetDataset
 from ..data.times import times_of
 from .markdown import percent, table
+from .protocol import drawn
 
 READ = {  # what a text field is made from, by its template
     "reviews": "reviews that came with training interactions; none of a validation or test interaction",
@@ -92,9 +93,29 @@ def _later(targets, known, training, test):
 
 def section(outcome):
     """What the page says of it; empty where nothing is known."""
-    found = outcome.leaks
-    if found is None:
+    if outcome.leaks is None:
         return ""
+    sources = [
+        [f"text field `{field}` was made from", _source(manifest)]
+        for field, manifest in outcome.texts.items()
+    ]
+    return f"## What the training part knew\n\n{told(outcome.leaks, outcome.settings, sources)}"
+
+
+def told(found, settings, sources=()):
+    """The ``Leaks`` as a table with some more rows, the warning beneath; None: they are unknown."""
+    parts = [
+        _figures(found, sources) if found else "What the training part knew of the test part is unknown."
+    ]
+    if found and 0 < found.timed < found.targets:
+        untimed = found.targets - found.timed
+        parts.append(f"The times of {untimed:,} targets are counts; the lines on time leave them out.")
+    if said := warning(found, settings):
+        parts.append(f"**Warning:** {said}")
+    return "\n\n".join(parts)
+
+
+def _figures(found, sources):
     rows = [["test targets that training rows aim at or read", _of(found.in_training, found.targets)]]
     if found.timed:
         rows += [
@@ -105,30 +126,20 @@ def section(outcome):
         rows.append(
             ["training events later than a test target", "unknown: no times that compare between users"]
         )
-    rows += [
-        [f"text field `{field}` was made from", _source(manifest)]
-        for field, manifest in outcome.texts.items()
-    ]
-    parts = ["## What the training part knew", table(["", ""], rows)]
-    if 0 < found.timed < found.targets:
-        untimed = found.targets - found.timed
-        parts.append(f"The times of {untimed:,} targets are counts; the lines on time leave them out.")
-    if found.in_training or found.own_later:
-        parts.append(f"**Warning:** {warning(found)}")
-    return "\n\n".join(parts)
+    return table(["", ""], [*rows, *sources])
 
 
-def warning(found):
-    """One sentence on a split that lets a model read what it is asked for, or None."""
-    if found is None or not (found.in_training or found.own_later):
+def warning(found, settings):
+    """One sentence on a split that lets a model read what it is asked for, or what came after it; None for others."""
+    if found and found.in_training:
+        what = f"training rows hold {found.in_training:,} of the {found.targets:,} test targets"
+    elif found and found.own_later:
+        what = f"{found.own_later:,} of {found.timed:,} test targets have a later event of their user in training"
+    elif drawn(settings):
+        what = "training events were drawn at random (eval_args' order: RO), those after a test target among them"
+    else:
         return None
-    what = (
-        f"training rows hold {found.in_training:,} of the {found.targets:,} test targets"
-        if found.in_training
-        else f"{found.own_later:,} of {found.timed:,} test targets have a later event of their user in training"
-    )
-    cure = "a split in order of time (eval_args' order: TO), or of whole sessions (split_column: clean), has neither"
-    return f"{what}; {cure}"
+    return f"{what}; a split in order of time (order: TO), or of whole sessions (split_column: clean), does not do so"
 
 
 def _of(part, whole):

@@ -4,15 +4,12 @@ from . import beyond, leaks, legacy
 from .making import files, reproduction, settings, texts, training
 from .markdown import pretty, signed, table
 from .outcomes import CONVENTIONS, ONLY, RANK_COLUMN, baselines, capital, validated, validation_of
+from .protocol import HISTORY, split
 from .ranks import metrics_from
+from .significance import side_of
 from .slices import by_disturbed, by_history, by_item, by_shortened, made_new, own_vectors
 
 HIGHER_IS_BETTER = {"recall", "ndcg", "mrr", "hit", "map", "precision", "auc", "gauc"}
-SPLITS = {
-    "valid_and_test": "the last is the test target, the one before it the validation target, the rest is for training",
-    "test_only": "the last is the test target, the rest is for training",
-    "valid_only": "the last is the validation target, the rest is for training",
-}
 
 
 def page(folder, outcomes, tests, manifest, kept):
@@ -125,13 +122,10 @@ def significance(first, tests):
 
 
 def _verdict(first, test):
-    """What the intervals say, in words."""
-    sides = {}
+    """What interval and p say together, in words."""
+    words, sides = {1: "is higher", -1: "is lower", 0: "cannot be told apart from its baseline"}, {}
     for kind, convention in CONVENTIONS.items():
-        low, high = test[kind]["low"], test[kind]["high"]
-        side = (
-            "is higher" if low > 0 else "is lower" if high < 0 else "cannot be told apart from its baseline"
-        )
+        side = words[side_of(test[kind])]
         sides.setdefault(side, []).append(f"with {convention.partition(' (')[0]}")
     if len(sides) == 1:
         return f"{first.name} {next(iter(sides))} under both conventions."
@@ -142,17 +136,7 @@ def protocol(outcomes):
     """How the numbers were made, as a list."""
     first = outcomes[0]
     chosen = first.settings
-    split, order, mode = (chosen["eval_args"].get(key) for key in ("split", "order", "mode"))
-    kind, value = next(iter((split or {"benchmark files": None}).items()))
-    if kind == "LS":
-        how = f"leave-one-out. Of each user's events in order of time, {SPLITS[value]}"
-    elif kind == "RS":
-        grouped = chosen["eval_args"].get("group_by") not in (None, "none")
-        whose = "each user's events" if grouped else "all events"
-        when = "in order of time" if order == "TO" else "drawn at random"
-        how = f"{whose}, {when}, in parts of {' : '.join(map(str, value))}"
-    else:
-        how = "ready-made files for training, validation and test"
+    mode = chosen["eval_args"].get("mode")
     mode = mode.get("test") if isinstance(mode, dict) else mode
     n_items = getattr(first, "n_items", None)
     every = (
@@ -161,15 +145,14 @@ def protocol(outcomes):
         else "all items are ranked, none is sampled"
     )
     lines = [
-        f"**Split:** {how}.",
+        split(chosen),
         f"**Ranking:** {every if mode in (None, 'full') else f'sampled candidates, `{mode}`'}.",
         f"**Choice:** {_choice(first)}. The test part was read once for each model, at its end.",
         f"**Seed:** {chosen.get('seed')}.",
     ]
     if first.test.masked:
         lines[2:2] = [
-            "**History:** where it is masked, what the user had before the target is left out of the ranking, save the "
-            "target itself; where it is not, it competes with the target.",
+            HISTORY,
             "**Ties:** in the ranks, half of the items with the target's score come before it; RecBole's metrics break "
             f"ties arbitrarily. {_ties(outcomes)}".rstrip(),
         ]

@@ -1,5 +1,8 @@
 """One row per evaluated target: its rank with and without the items that its user has seen.
 
+``history_length`` is how many events the user had before the target, however few of them the model reads. In ranks that
+were kept before this was so it stops at MAX_ITEM_LIST_LENGTH.
+
 The rank is one more than the number of items that score higher than the target and half of those that score the same:
 the middle of where chance would put it, so that a model that scores all items alike ranks its target in the middle.
 RecBole's ``topk`` breaks such ties arbitrarily.
@@ -66,7 +69,7 @@ class RankTable:
         self.batches, self.best = [], []
 
     def add(self, row, user, item, rank, rank_masked, history_length, rank_cold=None):
-        """Append (P,) tensors: what the targets are ordered by, internal ids, ranks and history lengths."""
+        """Append (P,) tensors: what the targets are ordered by, internal ids, ranks, and the users' events before."""
         columns = [row, user, item, rank, rank_masked, history_length]
         columns += [] if rank_cold is None else [rank_cold]
         self.batches.append(torch.stack([column.cpu() for column in columns]).numpy())

@@ -9,8 +9,9 @@ from .curve import learning_curve
 from .manifest import write_bytes, write_json
 from .outcomes import CONVENTIONS, ONLY, RANK_COLUMN, baselines
 from .page import page
+from .protocol import KEPT
 from .ranks import metrics_from
-from .significance import RESAMPLES, compare
+from .significance import ONE_USER, RESAMPLES, compare
 
 
 def write(folder, outcomes, manifest):
@@ -46,6 +47,8 @@ def test_against(first, baseline):
     found = {"baseline": baseline.name, "metric": "ndcg@10", "resamples": RESAMPLES}
     if first.ranks is None or baseline.ranks is None:
         return found | {"reason": "its protocol, or the baseline's, gives no ranks"}
+    if first.ranks["user"].nunique() < 2:
+        return found | {"reason": f"{ONE_USER}; nothing is said of differences over users"}
     try:
         return found | {
             kind: asdict(compare(first.ranks, baseline.ranks, RANK_COLUMN[kind])) for kind in CONVENTIONS
@@ -73,6 +76,7 @@ def metrics_of(outcomes, tests):
             "disturbed": {k: _both_ways(ranks) for k, ranks in outcome.disturbed.items()},
             "remarks": list(outcome.remarks),
             "leaks": asdict(outcome.leaks) if outcome.leaks else None,
+            "protocol": {key: outcome.settings.get(key) for key in KEPT},
         }
         for outcome in outcomes
     ]

@@ -24,6 +24,8 @@ from ..errors import DataError
 from .ranks import gain
 
 RESAMPLES, SEED = 10_000, 0
+CHANCE = 0.05  # a p below it, and an interval that leaves out 0, are more than chance
+ONE_USER = "one user alone was tested"  # why there is no test: all that could be drawn anew is that user
 CELLS = 4_000_000  # numbers held at once
 
 
@@ -54,6 +56,12 @@ class Difference:
     wilcoxon_p: float
     effect: float | None
     users: int
+
+
+def side_of(difference):
+    """1 where a ``Difference``, as a dict, is above 0 by interval and p alike, -1 where it is below, 0 for chance."""
+    sure = difference["p"] < CHANCE
+    return sure * ((difference["low"] > 0) - (difference["high"] < 0))
 
 
 def metric_of_users(ranks, metric="ndcg@10", column="rank_masked"):

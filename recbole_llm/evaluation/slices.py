@@ -1,10 +1,11 @@
-"""Metrics by slices of the test targets: by how often the item was seen in training, by how long the history is.
+"""Metrics by slices of the test targets: by how often the item was seen in training, by how long the user's history is.
 
 Every target stands in one bucket, so the buckets' means, weighed by their sizes, are the mean of all. A model is given
 as its name and the frames of its ranks: one of a run, one per seed of a benchmark.
 """
 
 import numpy as np
+import pandas as pd
 
 from .markdown import pretty, table, whole_percent
 from .outcomes import CONVENTIONS
@@ -36,7 +37,7 @@ def item_slices(ranks):
 
 
 def history_slices(ranks):
-    """``(name, mask)`` by how many events the model read."""
+    """``(name, mask)`` by how many events the user had before the target, whether or not the model reads them all."""
     yield from buckets(ranks["history_length"], HISTORY_LENGTHS)
 
 
@@ -64,6 +65,28 @@ def sliced(first, slices, models, column="rank_masked", metrics=METRICS):
     return table([first, "targets", *head], rows)
 
 
+def sliced_by_item(models, metrics=METRICS):
+    """The table by how often a target's item was seen in training."""
+    return sliced("times in training", item_slices, models, metrics=metrics)
+
+
+def sliced_by_history(models, metrics=METRICS):
+    """The table by history, of models as ``sliced`` takes them; a sentence where their ranks do not tell it alike."""
+    targets = [{_hashes(frame, ["user", "item"]) for frame in frames} for _, frames in models]
+    told = {_hashes(frame, ["user", "item", "history_length"]) for _, frames in models for frame in frames}
+    if any(of_model != targets[0] for of_model in targets) or len(told) > len(targets[0]):
+        return (
+            "No table: the models' ranks do not have the same targets with as many events before each. Those of an "
+            "older version count no more than MAX_ITEM_LIST_LENGTH events; train such a model again."
+        )
+    return sliced("events", history_slices, models, metrics=metrics)
+
+
+def _hashes(frame, columns):
+    """What tells whether two frames have the same rows in these columns, in whatever order."""
+    return np.sort(pd.util.hash_pandas_object(frame[columns].astype(str), index=False)).tobytes()
+
+
 def _means(ranks, metrics):
     if min(map(len, ranks)) < FEWEST:
         return ["too few"] * len(metrics)
@@ -73,13 +96,13 @@ def _means(ranks, metrics):
 def by_item(outcomes):
     """The section on rare and new items; empty where no outcome has ranks."""
     said = "Test targets by how often their item stands in the training part"
-    return _section("Rare and new items", said, "times in training", outcomes, item_slices)
+    return _section("Rare and new items", said, outcomes, sliced_by_item)
 
 
 def by_history(outcomes):
-    """The section on short and long histories, which are cut at ``MAX_ITEM_LIST_LENGTH``; empty without ranks."""
-    said = "Test targets by how many events the model read before them"
-    return _section("Short and long histories", said, "events", outcomes, history_slices)
+    """The section on short and long histories; empty where no outcome has ranks."""
+    said = "Test targets by how many events their user had before them"
+    return _section("Short and long histories", said, outcomes, sliced_by_history)
 
 
 def made_new(outcomes):
@@ -168,6 +191,6 @@ def _ranked(outcomes):
     return [(outcome.name, [outcome.ranks]) for outcome in outcomes if outcome.ranks is not None]
 
 
-def _section(title, said, first, outcomes, slices):
+def _section(title, said, outcomes, of_models):
     models = _ranked(outcomes)
-    return f"## {title}\n\n{said}; {MASKED}.\n\n{sliced(first, slices, models)}" if models else ""
+    return f"## {title}\n\n{said}; {MASKED}.\n\n{of_models(models)}" if models else ""

@@ -13,20 +13,26 @@ import yaml
 
 from ..config import PROPERTIES
 from ..errors import SettingError
+from ..model import get_model
+from ..text.location import is_here
 from ..train.build import configure
+from ..train.values import meant
 from . import plan as plans
 from .plan import words
 from .space import Entry
 
 OF_BENCHMARK = ("models", "trials", "strong", "ours")
-KINDS = ("parts", "variants", "controls")
+KINDS = ("parts", "variants", "controls", "text_encoders")
+BETWEEN = "between"  # in a file: pairs of switches that are compared with each other
+OF_ENCODER = ("text_revision", "text_pooling", "text_endpoint")  # made for the full model's, and for no other
 
 
 def plan_from(given):
     """The ``plan.Plan`` that a command line asks for.
 
-    ``switches`` names some of the model's, or kinds of them (parts, alone, variants, controls, fields); without it all
-    are taken but those that the full model has already, by the data sets' files or by the command line.
+    ``switches`` names some of the model's, or kinds of them (parts, alone, variants, controls, text_encoders, fields);
+    without it all are taken but those that the full model has already, by the data sets' files or by the command line.
+    Text encoders that are not on this machine are taken only by name.
 
     Raises
     ------
@@ -41,6 +47,7 @@ def plan_from(given):
     model = given.pop("model", "LLMSeqRec")
     file = PROPERTIES / "ablation" / f"{model}.yaml"
     if not file.is_file():
+        get_model(model)  # which says what comes near
         known = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
         raise SettingError(f"{model} has no switches in properties/ablation; those of {known} are known")
     wanted = given.pop("switches", None)
@@ -49,9 +56,22 @@ def plan_from(given):
     full = [configure(model, plan.shared | {"model": model, "dataset": dataset}) for dataset in plan.datasets]
     entries = entries_of(model, switches) | {"fields": _of_fields(model, full)}
     asked = words(wanted, "switches") if wanted is not None else ()
-    chosen = (Entry(model, model), *_that_change(_chosen(entries, asked), full, asked))
+    at_hand = [one for one in _chosen(entries, asked) if one.name in asked or _at_hand(one, full)]
+    chosen = (Entry(model, model), *_that_change(at_hand, full, asked))
+    if asked and len(chosen) == 1:
+        raise SettingError(
+            f"switches is {wanted}, of which nothing is left: the full model has it, or it is no text encoder of this "
+            "machine; name one"
+        )
     trials = {one.name: 1 for one in chosen}
-    return replace(plan, entries=chosen, trials=trials, switches=True)
+    between = tuple(pair for pair in map(tuple, switches.get(BETWEEN, ())) if {*pair} <= {*trials})
+    return replace(plan, entries=chosen, trials=trials, switches=True, between=between)
+
+
+def _at_hand(one, full):
+    """Whether the text encoder that a switch names, if any, is on this machine and needs no keys of its own."""
+    name = one.keys.get("text_encoder")
+    return name is None or (is_here(name) and not any(config[key] for config in full for key in OF_ENCODER))
 
 
 def _that_change(entries, full, asked):
@@ -71,15 +91,22 @@ def _of_fields(model, full):
     if len(fields[0] or ()) < 2 or any(other != fields[0] for other in fields):
         return []
     alone = [Entry(f"{field} alone", model, {"text_fields": [field]}) for field in fields[0]]
-    if len(fields[0]) == 2:  # then to leave one out is to have the other alone
-        return alone
-    rest = {field: [other for other in fields[0] if other != field] for field in fields[0]}
-    return alone + [Entry(f"without {field}", model, {"text_fields": left}) for field, left in rest.items()]
+    rest = [
+        Entry(f"without {field}", model, {"text_fields": [other for other in fields[0] if other != field]})
+        for field in fields[0]
+    ]
+    if len(fields[0]) > 2:
+        return alone + rest
+    # to leave one of two out is to have the other alone
+    return [
+        left if left.name == "without reviews" else one
+        for one, left in zip(alone, reversed(rest), strict=True)
+    ]
 
 
 def entries_of(model, switches):
     """The ``Entry`` of each switch, by kind; ``alone`` has the plain model and what is put back on it."""
-    unknown = set(switches) - set(KINDS)
+    unknown = set(switches) - {*KINDS, BETWEEN}
     if unknown:
         raise SettingError(
             f"switches of {model} are of the kinds {', '.join(KINDS)}, found {', '.join(unknown)}"
@@ -107,6 +134,6 @@ def _chosen(entries, asked):
         return everything
     unknown = set(asked) - set(entries) - {one.name for one in everything}
     if unknown:
-        names = ", ".join([*entries, *(one.name for one in everything)])
-        raise SettingError(f"no switch is called {', '.join(sorted(unknown))}; there are {names}")
+        wrong, names = min(unknown), [*entries, *(one.name for one in everything)]
+        raise SettingError(f"no switch is called {wrong}; {meant(wrong, names)}")
     return [one for kind, of_kind in entries.items() for one in of_kind if {kind, one.name} & set(asked)]

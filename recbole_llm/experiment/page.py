@@ -8,23 +8,22 @@ import json
 
 import pandas as pd
 
-from ..evaluation.beyond import beyond_table, words
-from ..evaluation.making import asked, weights
+from ..evaluation.leaks import told
+from ..evaluation.making import weights
 from ..evaluation.manifest import write_bytes, write_json
 from ..evaluation.markdown import duration, pretty, signed, table, whole_percent
 from ..evaluation.outcomes import CONVENTIONS, capital
-from ..evaluation.slices import MADE_NEW, MASKED, history_slices, item_slices, of_made_new, sliced
-from . import pictures
+from ..evaluation.protocol import HISTORY, split
+from ..evaluation.significance import ONE_USER
+from . import pictures, sections
 from .html import as_html
 from .results import differences, left_out, spread
 
 PROTOCOL = (
-    "Every item is ranked, none is sampled. Where the history is masked, what a user had before the target is left out "
-    "of the ranking; where it is not, it competes with the target. Half of the items that tie with the target come "
-    "before it. The differences are paired user by user: a 95 % bootstrap interval, the p of a sign-flip permutation "
-    "test, that p corrected for all differences of the table (Holm; false discovery rate), and the p of Wilcoxon's "
-    "signed-rank test; d is the mean difference in standard deviations over users. Of a user with several targets the "
-    "mean is taken."
+    "Every item is ranked, none is sampled. Half of the items that tie with the target come before it. The differences "
+    "are paired user by user: a 95 % bootstrap interval, the p of a sign-flip permutation test, that p corrected for "
+    "all differences of the table (Holm; false discovery rate), and the p of Wilcoxon's signed-rank test; d is the "
+    "mean difference in standard deviations over users. Of a user with several targets the mean is taken."
 )
 WIDE = 2  # metrics whose two conventions stand in one table
 
@@ -36,14 +35,16 @@ def write(home, findings, plan):
         (dataset, kind): differences(of_dataset(findings, dataset), plan.pairs, plan.compared, kind)
         for dataset in plan.datasets
         for kind in CONVENTIONS
+        if not all_zero(of_dataset(findings, dataset))
     }
     parts = [f"# {' and '.join(plan.datasets)}: {len(plan.entries)} models", protocol(plan)]
-    drawn, ours = {}, {first for first, _ in plan.pairs}
+    drawn, ours = {}, {plan.ours} if plan.ours else {first for first, _ in plan.pairs}
     for dataset in plan.datasets:
         here = of_dataset(findings, dataset)
-        parts += [f"## {dataset}", results(here, plan.metrics), said_of(here), faults(here)]
+        parts += [f"## {dataset}", results(here, plan.metrics), said_of(here), faults(here), split_of(here)]
         for kind, convention in CONVENTIONS.items():
-            parts.append(against(apart[dataset, kind], plan.compared, convention))
+            if (dataset, kind) in apart:
+                parts.append(against(apart[dataset, kind], plan.compared, convention))
         parts.append(not_compared(here, plan.pairs))
         if any(found.seeds for found in here):
             drawn |= {
@@ -53,11 +54,12 @@ def write(home, findings, plan):
             }
             parts += [
                 f"![{pretty(plan.compared)} of each model]({dataset}-bars.png)",
-                slices(here, plan.compared),
-                made_new(here, plan.compared),
-                beyond_accuracy(here),
+                sections.slices(here, plan.compared),
+                sections.made_new(here, plan.compared),
+                sections.cut_short(here, plan.compared),
+                sections.beyond_accuracy(here),
                 f"![What it costs]({dataset}-cost.png)",
-                texts(here),
+                sections.texts(here),
                 f"![How it is learnt]({dataset}-curves.png)",
             ]
         parts.append(chosen(here))
@@ -125,6 +127,15 @@ def protocol(plan):
     )
 
 
+def split_of(findings):
+    """How a data set was split and what that let the training part know, as a finished training has it."""
+    done = sorted((found for found in findings if found.seeds), key=lambda found: found.leaks is None)
+    if not done:
+        return ""
+    lines = [split(done[0].protocol), HISTORY]
+    return "\n".join(f"- {line}" for line in lines) + f"\n\n{told(done[0].leaks, done[0].protocol)}"
+
+
 def results(findings, metrics):
     """The tables of one data set, the best of each column in bold; one for each convention where metrics are many."""
     short = {"masked": "masked", "unmasked": "not masked"}
@@ -168,12 +179,17 @@ def _value(found, key, best):
 
 def said_of(findings):
     """What must be known before anything is compared; empty where there is nothing."""
-    done = [found for found in findings if found.seeds]
-    if done and not any(value for found in done for values in found.metrics.values() for value in values):
+    if all_zero(findings):
         return "No model has a target among its best items: all are 0, and nothing can be compared."
-    if any(len(found.users["masked"]) == 1 for found in done):
-        return "One user alone was tested: nothing is said of differences over users."
+    if any(len(found.users["masked"]) == 1 for found in findings if found.seeds):
+        return f"{capital(ONE_USER)}: nothing is said of differences over users."
     return ""
+
+
+def all_zero(findings):
+    """Whether every metric of all that was tested is 0."""
+    values = [value for found in findings for values in found.metrics.values() for value in values]
+    return bool(values) and not any(values)
 
 
 def faults(findings):
@@ -218,55 +234,6 @@ def _alike(found, metric):
 
 def _chance(p):
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def slices(findings, metric):
-    """The metric by how often an item was seen in training, and by how long a history is; means over the seeds."""
-    models = [(found.name, found.ranks) for found in findings if found.seeds]
-    by_item = sliced("times in training", item_slices, models, metrics=[metric])
-    by_history = sliced("events", history_slices, models, metrics=[metric])
-    return (
-        f"**Rare and new items: {pretty(metric)} by how often the target stands in training**; {MASKED}.\n\n{by_item}"
-        f"\n\n**Short and long histories: {pretty(metric)} by how many events the model read**\n\n{by_history}"
-    )
-
-
-def made_new(findings, metric):
-    """The metric of items that lost their training events; empty where none did."""
-    made = of_made_new([(found.name, found.ranks) for found in findings if found.seeds], metrics=[metric])
-    return (
-        f"**Items made new: {pretty(metric)}**. {MADE_NEW}, as each seed drew them; {MASKED}.\n\n{made}"
-        if made
-        else ""
-    )
-
-
-def texts(findings):
-    """What the text vectors cost, each once, with the models that read them; empty where none did."""
-    read = {}
-    for found in findings:
-        for field, artifact in found.texts.items():
-            read.setdefault((field, artifact["key"]), (artifact, []))[1].append(found.name)
-    rows = [
-        [
-            f"`{field}`",
-            ", ".join(names),
-            artifact["made_from"]["encoder"]["name"],
-            f"{artifact['items_with_text']:,}",
-            duration(artifact.get("seconds", 0)),
-            asked(artifact),
-        ]
-        for (field, _), (artifact, names) in read.items()
-    ]
-    head = ["texts", "read by", "encoder", "with text", "encoded in", "language model"]
-    said = "made once, beside the time of a training; a language model is asked by `recbole-llm generate`"
-    return f"**What the texts cost**; {said}.\n\n{table(head, rows)}" if rows else ""
-
-
-def beyond_accuracy(findings):
-    """What the lists of each model are like, the mean over the seeds."""
-    measured = [(found.name, found.beyond) for found in findings if found.seeds]
-    return f"**Beyond accuracy**\n\n{words()}\n\n{beyond_table(measured)}"
 
 
 def chosen(findings):

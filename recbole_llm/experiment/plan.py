@@ -4,8 +4,10 @@ from dataclasses import dataclass, replace
 
 from ..config import literal, read_files
 from ..errors import SettingError
+from ..evaluation.markdown import pretty
 from ..evaluation.ranks import GAINS
 from ..model import get_model
+from ..train.values import meant
 from .space import entry
 
 SPLIT = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}
@@ -50,6 +52,8 @@ class Plan:
         Settings of every training whose model knows them, as a command line gives them.
     switches : bool
         Whether the entries are one model's switches, each in the place of what ``shared`` says of its keys.
+    between : tuple of (str, str)
+        Entries that are compared with each other besides.
     """
 
     entries: tuple
@@ -60,6 +64,7 @@ class Plan:
     metrics: tuple
     shared: dict
     switches: bool = False
+    between: tuple = ()
 
     def shared_with(self, one):
         """The ``shared`` settings that an entry's trainings are given."""
@@ -76,7 +81,7 @@ class Plan:
         names = [one.name for one in self.entries]
         if self.ours is None:
             return tuple((one.name, one.over) for one in self.entries if one.over in names)
-        return tuple((self.ours, name) for name in names if name != self.ours)
+        return (*((self.ours, name) for name in names if name != self.ours), *self.between)
 
 
 def plan_from(given):
@@ -87,7 +92,8 @@ def plan_from(given):
     Raises
     ------
     SettingError
-        For an unknown model, an empty list, a number that is none, a key of one training.
+        For an unknown model, an empty list, a number that is none, a metric that ranks do not tell, a key of one
+        training.
     """
     given = dict(given)
     asked = words(given.pop("models", MODELS), "models")
@@ -151,11 +157,14 @@ def _metrics(shared, compared):
     if not topk or not all(isinstance(k, int) and k > 0 for k in topk):
         raise SettingError(f"topk is {shared['topk']!r}, expected whole numbers above 0, e.g. --topk=[5,10]")
     asked = [f"{name.lower()}@{k}" for name in names for k in topk if name.lower() in GAINS]
-    if not asked:  # others are not told from ranks
-        asked = [f"{name}@{k}" for name in ("ndcg", "recall") for k in topk]
+    if not asked:  # others stand in the report of each training alone
+        raise SettingError(
+            f"metrics names {', '.join(names)}, but models are compared by what ranks tell; name one of "
+            f"{', '.join(map(pretty, GAINS))} too"
+        )
     first = compared.lower() if compared else "ndcg@10" if "ndcg@10" in asked else asked[0]
     if first not in asked:
-        raise SettingError(f"compare is {compared}, expected one of the metrics, {', '.join(asked)}")
+        raise SettingError(f"compare is {compared}; {meant(first, asked)}")
     return (first, *(metric for metric in asked if metric != first))
 
 

@@ -15,8 +15,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..config import literal
+from ..evaluation.leaks import Leaks
+from ..evaluation.protocol import KEPT
 from ..evaluation.ranks import gain
-from ..evaluation.significance import benjamini_hochberg, holm, metric_of_users, paired_difference
+from ..evaluation.significance import (
+    ONE_USER,
+    benjamini_hochberg,
+    holm,
+    metric_of_users,
+    paired_difference,
+)
 from .study import ASKED, ERROR, LOG, TESTED, VALIDATED
 
 COLUMNS = {"masked": "rank_masked", "unmasked": "rank"}
@@ -39,6 +48,8 @@ class Finding:
         As ``evaluation.ranks`` gives them, one per seed.
     beyond : dict of str to float
         The measures of ``evaluation.beyond``, means over the seeds.
+    shortened : dict of str to dict
+        How many events of each history were told -> metric -> its mean over the seeds, history masked.
     curve : list of dict
         The learning curve of the first seed.
     valid_metric : str
@@ -48,6 +59,10 @@ class Finding:
         Field -> the manifest of the text vectors that the first seed read.
     settings : dict
         What all seeds were given.
+    protocol : dict
+        The settings that say how the first seed's data were split, as ``evaluation.protocol.split`` takes them.
+    leaks : Leaks or None
+        What the first seed's training part knew of the test part; None where it is not kept.
     faults : tuple of str
         What went wrong, training by training.
     """
@@ -59,6 +74,7 @@ class Finding:
     users: dict
     ranks: list
     beyond: dict
+    shortened: dict
     curve: list
     valid_metric: str
     seconds: float
@@ -67,6 +83,8 @@ class Finding:
     frozen: int
     texts: dict
     settings: dict
+    protocol: dict
+    leaks: Leaks | None
     faults: tuple
 
     @cached_property
@@ -108,6 +126,7 @@ def _finding(home, dataset, name, plan):
             for key in (outcomes[0]["beyond_accuracy"] if outcomes else ())
             if all(key in outcome["beyond_accuracy"] for outcome in outcomes)
         },
+        shortened=_shortened(outcomes),
         curve=outcomes[0]["curve"] if outcomes else [],
         valid_metric=str(given[0].get("valid_metric", "")) if given else "",
         seconds=float(np.mean([outcome["seconds"] for outcome in outcomes])) if outcomes else 0.0,
@@ -116,8 +135,28 @@ def _finding(home, dataset, name, plan):
         frozen=max((outcome.get("frozen", 0) for outcome in outcomes), default=0),
         texts=_texts(done),
         settings={key: value for key, value in given[0].items() if key != "seed"} if given else {},
+        protocol=_protocol(outcomes[0], given[0]) if outcomes else {},
+        leaks=Leaks(**outcomes[0]["leaks"]) if outcomes and outcomes[0].get("leaks") else None,
         faults=(*_faults_of_trials(home / dataset / name, plan.trials[name]), *_faults_of_seeds(folders)),
     )
+
+
+def _shortened(outcomes):
+    """The masked metrics of histories cut short, means over some finished trainings of one entry."""
+    if not outcomes:
+        return {}
+    return {
+        length: {
+            metric: float(np.mean([outcome["shortened"][length]["masked"][metric] for outcome in outcomes]))
+            for metric in found["masked"]
+        }
+        for length, found in outcomes[0].get("shortened", {}).items()
+    }
+
+
+def _protocol(outcome, given):
+    """How the data of a finished training were split; an older one knows what it was given alone."""
+    return outcome.get("protocol") or {key: literal(given[key]) for key in KEPT if key in given}
 
 
 def _texts(done):
@@ -202,7 +241,7 @@ def obstacle(ours, other):
                 f"they were tested on other targets: of {len(targets):,} and {len(theirs):,}, {same:,} are the same; "
                 f"of {len(users[0]):,} and {len(users[1]):,} users, {len(users[0] & users[1]):,}"
             )
-    return "one user alone was tested" if len(set(ours.targets[seeds[0]][:, 0])) == 1 else None
+    return ONE_USER if len(set(ours.targets[seeds[0]][:, 0])) == 1 else None
 
 
 def _seeds_of_both(ours, other):

@@ -47,6 +47,15 @@ class Location:
         )
 
 
+def is_here(name: str) -> bool:
+    """Whether `locate` finds a model on this machine, so that nothing is fetched."""
+    if Path(name).expanduser().is_dir():
+        return True
+    if name == DEFAULT_MODEL and importlib.util.find_spec(WHEEL_MODULE):
+        return True
+    return _snapshot(name, None, False, local=True) is not None
+
+
 def locate_or(fallback: str | None, name: str, revision: str | None = None) -> Location:
     """`locate`, and where the model is not at hand ``fallback``, if one is named, in its place."""
     try:

@@ -49,7 +49,7 @@ def test(trainer, test_data, config, screen, texts):
     dataset = trainer.train_data._dataset
     counts = train_counts(dataset)
     leaks = leaks_of(dataset, test_data._dataset)
-    screen.warn(warning(leaks))
+    screen.warn(warning(leaks, config.final_config_dict))
     return Outcome(
         name=config["model"],
         settings=printable(config.final_config_dict),

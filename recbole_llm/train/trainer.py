@@ -16,7 +16,7 @@ from recbole.utils import get_trainer
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
-from ..data.dataset import NEXT_ITEMS, ROW_END
+from ..data.dataset import NEXT_ITEMS, ROW_END, events_before
 from ..errors import SettingError
 from ..evaluation.ranks import RankTable, hide_seen, ranks_among, ranks_of
 from . import parallel
@@ -165,7 +165,7 @@ class RankingTrainer(ResumingTrainer):
     def evaluate_both_ways(self, eval_data, show_progress=False):
         """One pass over ``eval_data`` with the model as it is: an ``Evaluation``."""
         parallel.share_batches(eval_data)
-        self._eval_dataset = eval_data._dataset
+        self._eval_dataset, self._before_targets = eval_data._dataset, events_before(eval_data)
         self._other_way, self._ranks = RankingCollector(self.config), RankTable()
         for collector in (self.eval_collector, self._other_way):
             collector.data_collect(self.train_data)
@@ -188,13 +188,8 @@ class RankingTrainer(ResumingTrainer):
         if self._ranks is None and not wants_mask:
             return interaction, scores, row, target
         if ROW_END in rows:
-            seen, order, length = (
-                dataset.history_of(rows),
-                rows[ROW_END],
-                rows[dataset.item_list_length_field],
-            )
+            seen, order = dataset.history_of(rows), rows[ROW_END]
         elif seen is not None:  # a row is a user, with one target or more
-            length = torch.bincount(seen[0], minlength=len(rows))[row]
             order = rows[dataset.uid_field][row]
         else:  # ready-made rows, of which no more is known
             return interaction, scores, row, target
@@ -208,9 +203,17 @@ class RankingTrainer(ResumingTrainer):
             cold = getattr(dataset, "cold", None)
             if cold is not None:
                 cold = ranks_among(hidden, cold.to(hidden.device), row, target)
-            self._ranks.add(order, interaction[dataset.uid_field][row], target, *ranks, length, cold)
+            before = self._events_before(rows, order, target)
+            self._ranks.add(order, interaction[dataset.uid_field][row], target, *ranks, before, cold)
             self._ranks.add_best(hidden)
         return interaction, chosen, row, target
+
+    def _events_before(self, rows, order, target):
+        """How many events its user had before each target; of a general model the rows are users, their order too."""
+        if ROW_END in rows:
+            return self._eval_dataset.events_before(rows)
+        pairs = zip(order.tolist(), target.tolist(), strict=True)
+        return torch.tensor([self._before_targets[pair] for pair in pairs])
 
 
 def pace_at(step, total, warmup, end, tenth=0):

@@ -4,6 +4,8 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
+from recbole.utils import ModelType
+
 from ..config import settings_from
 from ..errors import SettingError
 
@@ -85,6 +87,11 @@ def check(config):
             raise SettingError(
                 f"config key `disturb_histories` has {share!r}, expected shares of more than 0 and at most 1"
             )
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["eval_args"]["order"] != "TO":
+        raise SettingError(
+            f"eval_args has order {config['eval_args']['order']}, but {config['model']} predicts what comes next; "
+            "set order to TO, the order of time"
+        )
     _one_of("learner", str(config["learner"]).lower(), LEARNERS)
     name, at, k = str(config["valid_metric"]).lower().partition("@")
     _one_of("valid_metric", name, [metric.lower() for metric in config["metrics"]])
@@ -94,6 +101,10 @@ def check(config):
 
 def _one_of(key, value, known):
     if value not in known:
-        near = difflib.get_close_matches(value, known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
-        raise SettingError(f"config key `{key}` has {value!r}; {hint}")
+        raise SettingError(f"config key `{key}` has {value!r}; {meant(value, known)}")
+
+
+def meant(value, known):
+    """Which of the names ``known`` comes near ``value``, or what they are where none does."""
+    near = difflib.get_close_matches(value, known, 1)
+    return f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"

@@ -34,7 +34,7 @@ def test_leave_one_out_trains_on_what_others_did_later(tmp_path):
     assert found == Leaks(
         targets=2, in_training=0, timed=2, own_later=0, others_later=pytest.approx((2 / 6 + 0) / 2)
     )
-    assert warning(found) is None
+    assert warning(found, {"eval_args": BY_TIME}) is None
 
 
 def test_one_cut_in_time_trains_on_nothing_later(tmp_path):
@@ -58,21 +58,32 @@ def test_a_random_split_is_warned_of(tmp_path):
     columns = {"inter": ["user_id", "item_id", "timestamp"]}
     found = leaks(tmp_path, rows, "BPR", eval_args=AT_RANDOM, load_col=columns)
     assert found.targets == found.timed == 18 and found.in_training == 0 and 0 < found.own_later <= 18
-    assert "have a later event of their user in training" in warning(found)
+    assert "have a later event of their user in training" in warning(found, {"eval_args": AT_RANDOM})
+
+
+def test_what_is_drawn_at_random_is_warned_of_whatever_is_known_of_times():
+    unknown = Leaks(targets=6, in_training=0)
+    for found in (unknown, None):
+        assert "training events were drawn at random (eval_args' order: RO)" in warning(
+            found, {"eval_args": AT_RANDOM}
+        )
+        assert warning(found, {"eval_args": AT_RANDOM, "benchmark_filename": ["a", "b", "c"]}) is None
 
 
 def test_a_target_that_its_user_had_in_training_is_counted_where_events_are_not_told_apart(tmp_path):
     rows = [(f"u{u}", f"i{u}", 1000 + k) for u in range(3) for k in range(8)]  # each user has one item alone
     found = leaks(tmp_path, rows, "BPR", eval_args=AT_RANDOM, load_col={"inter": ["user_id", "item_id"]})
     assert found == Leaks(targets=6, in_training=6)
-    assert "training rows hold 6 of the 6 test targets" in warning(found)
+    assert "training rows hold 6 of the 6 test targets" in warning(found, {"eval_args": AT_RANDOM})
 
 
 def test_an_item_taken_again_is_no_leak_where_times_tell_events_apart(tmp_path):
     rows = [(f"u{u}", f"i{k % 2 + u}", 1_000_000 + 9 * k + u) for u in range(5) for k in range(8)]
     in_order = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}
     found = leaks(tmp_path, rows, "BPR", eval_args=in_order)
-    assert (found.targets, found.in_training, found.own_later) == (5, 0, 0) and warning(found) is None
+    assert (found.targets, found.in_training, found.own_later) == (5, 0, 0) and warning(
+        found, {"eval_args": in_order}
+    ) is None
 
 
 def test_counts_say_nothing_of_other_users_for_a_general_model_either(tmp_path):

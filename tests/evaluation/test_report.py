@@ -211,6 +211,26 @@ def test_a_model_that_cannot_be_told_from_its_baseline_is_not_called_better(tmp_
     assert row and "LLMSeqRec cannot be told apart from its baseline under both conventions." in text
 
 
+def test_of_one_user_nothing_is_claimed(tmp_path, pair):
+    for one in pair:
+        one.ranks = one.ranks[:1]
+    report.write(tmp_path, pair, MANIFEST)
+    text = read(tmp_path)
+    assert (
+        "Not tested: one user alone was tested; nothing is said of differences over users." in text
+        and "is higher" not in text
+        and "95 % interval" not in text
+    )
+
+
+def test_a_few_users_who_all_gain_are_no_more_than_chance(tmp_path, pair):
+    for users, claim in ((5, "cannot be told apart from its baseline"), (12, "is higher")):
+        few = [SimpleNamespace(**vars(one) | {"ranks": one.ranks[:users]}) for one in pair]
+        report.write(tmp_path, few, MANIFEST)
+        text = read(tmp_path)
+        assert "| +0.5000 | +0.5000 to +0.5000 |" in text and f"LLMSeqRec {claim} under both" in text
+
+
 def test_a_refit_stands_under_its_own_name_and_is_not_tested(tmp_path, pair):
     name = "LLMSeqRec (refit on training + validation)"
     refit = outcome(name, settings={"model": "LLMSeqRec"})
@@ -266,6 +286,23 @@ def test_without_ranks_there_is_a_report_without_test(tmp_path, pair):
     assert not list(tmp_path.glob("*.parquet"))
     report.write(tmp_path, [pair[0], pop], {})
     assert "Not tested: its protocol, or the baseline's, gives no ranks." in read(tmp_path)
+
+
+def test_a_split_is_told_as_it_was_made(tmp_path, pair):
+    at_random = LEAVE_ONE_OUT | {"order": "RO"}
+    for settings, words in (
+        ({"eval_args": at_random}, "leave-one-out. Of each user's events in random order, the last is"),
+        ({"split_column": "clean"}, "column `clean` says which events are targets of training"),
+        ({"benchmark_filename": ["a", "b", "c"]}, "ready-made files for training, validation and test"),
+    ):
+        one = outcome(settings=settings)
+        report.write(tmp_path, [one], MANIFEST)
+        assert f"- **Split:** {words}" in read(tmp_path)
+        assert ("**Warning:** training events were drawn at random" in read(tmp_path)) == (
+            "RO" in str(settings)
+        )
+    kept = json.loads(read(tmp_path, "metrics.json"))["outcomes"][0]["protocol"]
+    assert kept == {"eval_args": LEAVE_ONE_OUT, "split_column": None, "benchmark_filename": ["a", "b", "c"]}
 
 
 def test_the_number_of_items_is_told_where_it_is_known(tmp_path, pair):

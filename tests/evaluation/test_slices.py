@@ -18,6 +18,7 @@ from recbole_llm.evaluation.slices import (
     made_new,
     own_vectors,
     sliced,
+    sliced_by_history,
 )
 
 
@@ -108,3 +109,18 @@ def test_histories_cut_short_stand_beside_the_whole_ones():
         ["as trained", "1.0000", "1.0000"],
     ]
     assert by_shortened([SimpleNamespace(name="a", ranks=ranked(), shortened={})]) == ""
+
+
+def test_histories_are_compared_only_where_all_models_tell_them_alike():
+    tokens = {"user": [f"u{n}" for n in range(40)], "item": "i"}
+    whole, cut = (ranked(history_length=[length] * 40, **tokens) for length in (60, 50))
+    mirrored = whole.iloc[::-1]
+    assert rows_of(sliced_by_history([("a", [whole, mirrored]), ("b", [mirrored])], ["ndcg@10"]))[-1] == [
+        "> 50",
+        "40",
+        "1.0000",
+        "1.0000",
+    ]
+    for other in (cut, whole[1:]):
+        said = sliced_by_history([("a", [whole]), ("b", [other])])
+        assert said.startswith("No table: ") and "|" not in said

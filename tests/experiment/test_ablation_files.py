@@ -11,6 +11,7 @@ from carousel import TINY, house, write_carousel
 from recbole_llm.config import PROPERTIES, settings_from
 from recbole_llm.experiment.ablation import entries_of
 from recbole_llm.model import get_model, hier_llm_rec, rag_llm_rec
+from recbole_llm.text.location import DEFAULT_MODEL
 from recbole_llm.train.build import build, configure, known_to
 
 MODELS = ("LLMSeqRec", "HierLLMRec", "RAGLLMRec", "LLM4SBR")
@@ -46,7 +47,8 @@ def test_every_switch_has_its_own_name_and_sets_what_is_not_set_already(folder, 
     found = [set_by_switches(folder, model, dataset) for dataset in DATASETS]
     for entry in entries(model):
         assert None not in entry.keys.values(), f"{entry.name}: a key that is None is not given at all"
-        assert any(values[entry.name] != values["the full model"] for values in found), entry.name
+        if entry.keys != {"text_encoder": DEFAULT_MODEL}:  # of the default itself, beside another one
+            assert any(values[entry.name] != values["the full model"] for values in found), entry.name
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -56,6 +58,13 @@ def test_no_two_switches_set_the_same(folder, model, dataset):
     full = found.pop("the full model")
     changed = {name: values for name, values in found.items() if values != full}
     assert not [pair for pair in combinations(changed, 2) if changed[pair[0]] == changed[pair[1]]]
+
+
+def test_switches_that_are_compared_with_each_other_differ_in_one_key():
+    file = yaml.safe_load((PROPERTIES / "ablation" / "LLMSeqRec.yaml").read_text(encoding="utf-8"))
+    keys = {entry.name: entry.keys for entry in entries("LLMSeqRec")}
+    for one, other in file["between"]:
+        assert len(keys[one].items() ^ keys[other].items()) == 1
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

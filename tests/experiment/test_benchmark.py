@@ -2,11 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from shop import write
 
 from recbole_llm import cli
 from recbole_llm.errors import SettingError
+from recbole_llm.evaluation.ranks import metrics_from
 from recbole_llm.experiment import ablation, benchmark, page, results, study
 from recbole_llm.experiment.plan import plan_from
 from recbole_llm.experiment.space import Entry
@@ -92,6 +93,12 @@ def test_the_page_and_its_tables_say_the_same(finished):
     assert against["users"] == 40 and against["holm"] == against["p"]
     assert "| Wilcoxon | d |" in text and page._chance(against["wilcoxon_p"]) in text
     assert "Not searched, for they have no search space or all of it was given: Pop. " in text
+    assert (
+        text.count("- **Split:** leave-one-out. Of each user's events in order of time, the last is the test")
+        == 1
+    )
+    assert text.count("- **History:** where it is masked,") == 1
+    assert "| training events later than a test target, in the mean | " in text and "**Warning" not in text
     assert "Seeds 1, 2: " in text and "Trials on the validation part: LLMSeqRec 2. " in text
 
 
@@ -101,6 +108,7 @@ def test_the_page_says_what_the_texts_cost_and_how_items_made_new_are_ranked(sho
     (tmp_path / "tokens.txt").write_text("\n".join(f"i{number}" for number in range(40)))
     texts = {"text_fields": "[]", "text_vectors": str({"made": str(tmp_path / "made.npy")})}
     keys = texts | {"models": "LLMSeqRec,SASRec-strong", "trials": "1", "fusion": "gate", "cold_share": "0.2"}
+    keys |= {"shorten_histories": "[1,3]"}
     plan = plan_on(shop, artifact_path=str(tmp_path / "artifacts"), **keys)
     text = benchmark.run(plan, tmp_path / "out", workers=1).with_suffix(".md").read_text()
     assert "| `made` | LLMSeqRec | ready-made | 40 | 0 s | none |" in text
@@ -108,6 +116,17 @@ def test_the_page_says_what_the_texts_cost_and_how_items_made_new_are_ranked(sho
         pd.read_parquet(tmp_path / f"out/carousel/LLMSeqRec/seed-{seed}/ranks.parquet") for seed in (1, 2)
     ]
     new = [int((frame["rank_cold"] > 0).sum()) for frame in ranks]
+    cut = [
+        json.loads((tmp_path / f"out/carousel/LLMSeqRec/seed-{seed}/metrics.json").read_text())
+        for seed in (1, 2)
+    ]
+    cut = [one["outcomes"][0]["shortened"]["3"]["masked"]["ndcg@10"] for one in cut]
+    row = re.search(
+        r"\| events told \| 1 \| 3 \| as trained \|\n.*\n\| LLMSeqRec \| (\S+) \| (\S+) \| (\S+) \|", text
+    )
+    assert float(row[2]) == pytest.approx(np.mean(cut), abs=6e-5)
+    whole = np.mean([metrics_from(frame["rank_masked"], [10])["ndcg@10"] for frame in ranks])
+    assert float(row[3]) == pytest.approx(whole, abs=6e-5)
     assert f"| all items | {new[0]} | " in text and f"| new items alone | {new[0]} | " in text
 
 
@@ -119,6 +138,41 @@ def test_what_is_finished_is_not_repeated_and_what_failed_is_tried_again(finishe
     before = (finished / "benchmark.csv").read_text()
     benchmark.run(plan_on(shop), finished, workers=1)
     assert trained == ["seed-2"] and (finished / "benchmark.csv").read_text() == before
+
+
+def plain_plan(folder, **changes):
+    """Of models that know none of LLMSeqRec's keys."""
+    given = {"datasets": "carousel", "seeds": "1", "trials": "1", "strong": "False", "epochs": "1"}
+    return plan_from(given | {"data_path": str(folder), "eval_step": "1", "device_threads": "1"} | changes)
+
+
+AT_RANDOM = str({"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": "user", "mode": "full"})
+
+
+def test_a_split_drawn_at_random_is_warned_of_and_leaks_that_were_not_kept_are_unknown(
+    shop, tmp_path, in_this_process
+):
+    plan = plain_plan(shop, models="Pop", eval_args=AT_RANDOM)
+    text = benchmark.run(plan, tmp_path, workers=1).with_suffix(".md").read_text()
+    assert "- **Split:** each user's events, drawn at random, in parts of 8 : 1 : 1." in text
+    assert re.search(
+        r"\*\*Warning:\*\* \d+ of 40 test targets have a later event of their user in training", text
+    )
+    kept = tmp_path / "carousel/Pop/seed-1/metrics.json"
+    older = json.loads(kept.read_text())
+    del older["outcomes"][0]["protocol"], older["outcomes"][0]["leaks"]
+    kept.write_text(json.dumps(older))
+    text = benchmark.run(plan, tmp_path, workers=1).with_suffix(".md").read_text()
+    assert "- **Split:** each user's events, drawn at random, in parts of 8 : 1 : 1." in text
+    assert "What the training part knew of the test part is unknown." in text
+    assert "**Warning:** training events were drawn at random (eval_args' order: RO)" in text
+
+
+def test_a_sequential_model_refuses_events_in_random_order_before_anything_is_trained(shop, tmp_path):
+    said = "eval_args has order RO, but SASRec predicts what comes next; set order to TO, the order of time"
+    with pytest.raises(SettingError, match=said):
+        benchmark.run(plain_plan(shop, models="Pop,SASRec", eval_args=AT_RANDOM), tmp_path, workers=1)
+    assert not list(tmp_path.rglob(study.ASKED))
 
 
 def test_a_training_that_fails_stops_nothing_and_is_named(shop, tmp_path, in_this_process, monkeypatch):
@@ -206,12 +260,20 @@ def test_one_user_and_one_seed_say_nothing_of_users_and_seeds(tmp_path, in_this_
     )
 
 
-def test_where_every_metric_is_zero_nothing_can_be_compared():
-    nothing, something = ({("masked", "ndcg@10"): [0.0, value]} for value in (0.0, 0.1))
-    users = {"masked": pd.Series([0.0, 0.0])}
-    of = [SimpleNamespace(seeds=(1, 2), metrics=metrics, users=users) for metrics in (nothing, something)]
-    assert "all are 0, and nothing can be compared" in page.said_of(of[:1])
-    assert page.said_of(of) == "" == page.said_of([])
+def test_where_every_metric_is_zero_nothing_is_compared(tmp_path, in_this_process):
+    popular = [(f"u{u}", f"p{k}", 1000 + k) for u in range(30) for k in range(16)]
+    write(
+        tmp_path,
+        popular
+        + [(f"u{u}", f"{last}{u}", time) for u in range(30) for last, time in (("v", 2000), ("t", 3000))],
+    )
+    page_file = benchmark.run(
+        plain_plan(tmp_path, models="Pop,ItemKNN", datasets="shop"), tmp_path / "out", workers=1
+    )
+    text = page_file.with_suffix(".md").read_text()
+    assert "all are 0, and nothing can be compared" in text and "| Pop | 0.0000 | 0.0000 |" in text
+    assert "ItemKNN less Pop" not in text and "95 % interval |" not in text
+    assert json.loads(page_file.with_suffix(".json").read_text())["differences"] == []
 
 
 def test_a_text_model_without_texts_is_refused_before_anything_is_trained(tmp_path):
@@ -260,7 +322,12 @@ def test_other_settings_need_another_folder(finished, shop):
         ({"seeds": "1,01"}, "seeds is '1,01', expected each number once"),
         ({"config_files": "none.yaml"}, "config_files: no file none.yaml"),
         ({"models": "SRGNN,LLM4SBR-SRGN"}, "no model is called SRGN; did you mean SRGNN?"),
-        ({"compare": "mrr@10"}, "compare is mrr@10, expected one of the metrics, recall@10, ndcg@10"),
+        ({"compare": "mrr@10"}, "compare is mrr@10; expected one of recall@10, ndcg@10"),
+        ({"compare": "NDGC@10"}, "compare is NDGC@10; did you mean ndcg@10?"),
+        (
+            {"metrics": "['Hit','Precision']"},
+            "metrics names Hit, Precision, but models are compared by what ranks",
+        ),
     ],
 )
 def test_plans_that_cannot_be_are_refused_in_a_sentence(shop, changes, message):
@@ -404,13 +471,15 @@ def test_switches_may_be_chosen_by_name_or_kind(shop):
     given = {"datasets": "carousel", "data_path": str(shop), "seeds": "1"}
     plan = ablation.plan_from(given | {"switches": "controls,gbce"})
     assert [one.name for one in plan.entries] == ["LLMSeqRec", "gbce", "shuffled texts", "random vectors"]
-    with pytest.raises(SettingError, match="no switch is called gcbe; there are parts, "):
+    with pytest.raises(SettingError, match="no switch is called gcbe; did you mean gbce?"):
         ablation.plan_from(given | {"switches": "gcbe"})
     with pytest.raises(
         SettingError,
         match="SASRec has no switches in properties/ablation; those of HierLLMRec, LLM4SBR, LLMSeqRec",
     ):
         ablation.plan_from(given | {"model": "SASRec"})
+    with pytest.raises(SettingError, match=r"no model is called LLMSeqRecc; did you mean LLMSeqRec\?"):
+        ablation.plan_from(given | {"model": "LLMSeqRecc"})
 
 
 def test_an_ablation_comes_to_its_page_and_a_switch_goes_before_the_command_line(
@@ -423,6 +492,42 @@ def test_an_ablation_comes_to_its_page_and_a_switch_goes_before_the_command_line
     for name, position in (("LLMSeqRec", "relative"), ("learned positions", "learned")):
         asked = json.loads((tmp_path / f"carousel/{name}/seed-1" / study.ASKED).read_text())
         assert asked["given"]["position"] == position
+
+
+def test_a_text_encoder_is_taken_where_it_is_at_hand_or_named(shop, monkeypatch):
+    given = {"datasets": "carousel", "data_path": str(shop), "seeds": "1", "text_encoder": "/models/large"}
+
+    def names(**asked):
+        return {one.name for one in ablation.plan_from(given | asked).entries}
+
+    encoders = {"MiniLM of 3 layers", "MiniLM of 6 layers", "MPNet of 12 layers"}
+    monkeypatch.setattr(ablation, "is_here", lambda name: "L6" in name)
+    for asked in ({}, {"switches": "text_encoders"}):
+        assert names(**asked) & encoders == {"MiniLM of 6 layers"}
+    assert not names(text_pooling="cls") & encoders, "which was meant for the full model's"
+    assert names(switches="MPNet of 12 layers") == {"LLMSeqRec", "MPNet of 12 layers"}
+    monkeypatch.setattr(ablation, "is_here", lambda name: False)
+    with pytest.raises(SettingError, match="switches is text_encoders, of which nothing is left"):
+        names(switches="text_encoders")
+
+
+def test_blocks_are_compared_at_equal_positions(shop):
+    given = {"datasets": "carousel", "data_path": str(shop), "seeds": "1"}
+    plan = ablation.plan_from(given | {"switches": "learned positions,without encoder"})
+    assert ("learned positions", "without encoder") in plan.pairs and len(plan.pairs) == 3
+    assert len(ablation.plan_from(given | {"switches": "learned positions"}).pairs) == 1
+
+
+def test_reviews_are_left_out_under_their_own_name():
+    for fields, names in (
+        (["title", "reviews"], ["without reviews", "reviews alone"]),
+        (["title", "brand"], ["title alone", "brand alone"]),
+    ):
+        found = ablation._of_fields("LLMSeqRec", [{"text_fields": fields}])
+        assert [one.name for one in found] == names
+        assert [one.keys["text_fields"] for one in found] == [[field] for field in fields]
+    found = ablation._of_fields("LLMSeqRec", [{"text_fields": ["title", "brand", "reviews"]}])
+    assert "without reviews" in [one.name for one in found] and len(found) == 6
 
 
 def test_a_switch_that_the_full_model_has_already_is_left_out(shop):

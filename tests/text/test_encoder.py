@@ -498,3 +498,7 @@ def _with_batches(encoder, batch_size):
     copy = make_encoder(batch_size=batch_size)
     copy._loaded = encoder._loaded
     return copy
+
+
+def test_whether_a_model_is_here_is_known_without_fetching_it(tmp_path):
+    assert location.is_here(str(tmp_path)) and not location.is_here("nobody/has-this-one")
