@@ -130,16 +130,41 @@ def _trial(config, points, train, given, stand, folders):
     train(_settings(config, points), given, folder, tune.report)
 
 
+def _after_defaults(search, defaults):
+    """Ray's ``search`` after a first trial that it hears nothing of, for it takes no values outside its space."""
+
+    class AfterDefaults(search):
+        first = None  # the trial of the defaults
+
+        def suggest(self, trial_id):
+            if self.first is None:
+                self.first = trial_id
+                return dict(defaults)
+            return super().suggest(trial_id)
+
+        def on_trial_result(self, trial_id, result):
+            if trial_id != self.first:
+                super().on_trial_result(trial_id, result)
+
+        def on_trial_complete(self, trial_id, result=None, error=False):
+            if trial_id != self.first:
+                super().on_trial_complete(trial_id, result, error)
+
+    return AfterDefaults
+
+
 def _of_optuna(sweep, points):
-    """Ray's space and Optuna's search of it."""
+    """Ray's space and Optuna's search of it, the defaults first, wherever they lie."""
     from ray import tune
 
+    own = {"metric": "validation", "mode": "max", "seed": int(sweep.given.get("seed", 2020))}
     try:
         from ray.tune.search.optuna import OptunaSearch
 
-        first = points if all(inside(sweep.space, point) for point in points) else None
-        seed = int(sweep.given.get("seed", 2020))
-        searcher = OptunaSearch(metric="validation", mode="max", seed=seed, points_to_evaluate=first)
+        if inside(sweep.space, points[0]):
+            searcher = OptunaSearch(**own, points_to_evaluate=points)
+        else:
+            searcher = _after_defaults(OptunaSearch, points[0])(**own)
     except (ImportError, AssertionError) as error:
         raise SettingError(
             "search: optuna needs Optuna; pip install optuna, or take --search=random"

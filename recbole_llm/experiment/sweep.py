@@ -3,10 +3,10 @@
     recbole-llm tune --model=LLMSeqRec --dataset=ml-100k --trials=12 [--search=optuna] [--workers=2] [--out=tune]
 
 The first trial is the model's defaults; the others are drawn from ``properties/sweep/<model>.yaml`` or ``--space``. All
-report after every validation, and ASHA goes on with the best third of those that came as far; the defaults come to
-their end in any case, for the best is compared with them. Liam Li et al., "A System for Massively Parallel
-Hyperparameter Tuning", MLSys 2020, https://arxiv.org/abs/1810.05934. A trial is a run like any other, so that a search
-that was stopped goes on, with ``--resume=<folder>``, in the middle of its epochs.
+are validated and stopped as ``train`` does it. They report after every validation, and ASHA goes on with the best third
+of those that came as far; the defaults come to their end in any case, for the best is compared with them. Liam Li et
+al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, https://arxiv.org/abs/1810.05934. A trial is a
+run like any other, so that a search that was stopped goes on, with ``--resume=<folder>``, in the middle of its epochs.
 """
 
 import itertools
@@ -79,7 +79,7 @@ def plan_from(given):
     kinds = {"trials": int, "search": str, "grace": int, "workers": int, "cpus": float, "gpus": float}
     own = {key: _number(key, given.pop(key), kind) for key, kind in kinds.items() if key in given}
     file = given.pop("space", None)
-    given = {"model": "LLMSeqRec", "eval_step": 1} | read_files(given.pop("config_files", "").split()) | given
+    given = {"model": "LLMSeqRec"} | read_files(given.pop("config_files", "").split()) | given
     if "dataset" not in given:
         raise SettingError("--dataset not given; e.g. --model=LLMSeqRec --dataset=ml-100k")
     one = entry(given["model"])
