@@ -209,18 +209,12 @@ def trial(drawn, given, folder, report):
 
     ``report`` takes a dict: the epochs so far, and the best of the validation metric until then.
     """
-    reported = []
 
     def after_validation(trainer):
-        epochs = trainer.curve[-1]["epoch"] + 1
-        reported.append(epochs)
-        report({"epochs": epochs, "validation": float(trainer.best_valid_score)})
+        report({"epochs": trainer.curve[-1]["epoch"] + 1, "validation": float(trainer.best_valid_score)})
 
     drawn = {key: value for key, value in drawn.items() if value is not None}  # a default that is not set
     run.validate(given | drawn | _places(Path(folder)), after_validation, keep_weights=True)
-    if not reported:  # it had ended before, and the search was stopped before it knew
-        found = json.loads((Path(folder) / run.VALIDATION).read_text(encoding="utf-8"))
-        report({"epochs": found["epochs"], "validation": found["score"]})
 
 
 def _places(folder):

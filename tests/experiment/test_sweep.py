@@ -261,6 +261,20 @@ def test_a_trial_that_had_ended_says_so_again(shop, tmp_path):
     assert len(first) == 4 and again == [first[-1]]
 
 
+def test_a_trial_that_was_killed_before_it_was_heard_says_so_when_it_is_taken_up(shop, tmp_path):
+    asked, heard = sweep.plan_from(given(shop, tmp_path)), []
+
+    def killed_at_the_second(found):
+        if heard:
+            raise Stopped
+        heard.append(found)
+
+    with pytest.raises(Stopped):
+        sweep.trial({"dropout": 0.0}, asked.given, tmp_path / "trial", killed_at_the_second)
+    sweep.trial({"dropout": 0.0}, asked.given, tmp_path / "trial", heard.append)
+    assert [found["epochs"] for found in heard] == [1, 2, 3, 4]
+
+
 def test_a_file_of_settings_and_a_default_that_is_not_set_stand_in_the_best_settings(
     shop, tmp_path, in_this_process
 ):
