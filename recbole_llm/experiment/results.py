@@ -47,7 +47,11 @@ class Finding:
     texts : dict of str to dict
         Field -> the manifest of the text vectors that the first seed read.
     settings : dict
-        What all seeds were given.
+        What all seeds were trained with, defaults among it; what they were given where an older version kept no more.
+    commits : tuple of str
+        The commit of the code that trained each seed, shortened.
+    unrecorded : tuple of str
+        The trainings of which an older version did not keep with what settings and on what data they were begun.
     faults : tuple of str
         What went wrong, training by training.
     """
@@ -67,6 +71,8 @@ class Finding:
     frozen: int
     texts: dict
     settings: dict
+    commits: tuple
+    unrecorded: tuple
     faults: tuple
 
     @cached_property
@@ -91,7 +97,7 @@ def _finding(home, dataset, name, plan):
     done = {seed: folder for seed, folder in folders.items() if (folder / TESTED).is_file()}
     outcomes = [_json(folder / "metrics.json")["outcomes"][0] for folder in done.values()]
     ranks = [pd.read_parquet(folder / "ranks.parquet") for folder in done.values()]
-    given = [_json(folder / ASKED)["given"] for folder in done.values()]
+    asked = [_json(folder / ASKED) for folder in done.values()]
     return Finding(
         dataset=dataset,
         name=name,
@@ -109,15 +115,35 @@ def _finding(home, dataset, name, plan):
             if all(key in outcome["beyond_accuracy"] for outcome in outcomes)
         },
         curve=outcomes[0]["curve"] if outcomes else [],
-        valid_metric=str(given[0].get("valid_metric", "")) if given else "",
+        valid_metric=str(asked[0]["given"].get("valid_metric", "")) if asked else "",
         seconds=float(np.mean([outcome["seconds"] for outcome in outcomes])) if outcomes else 0.0,
         memory_gib=max((outcome["peak_memory_gib"] for outcome in outcomes), default=0.0),
         parameters=max((outcome["parameters"] for outcome in outcomes), default=0),
         frozen=max((outcome.get("frozen", 0) for outcome in outcomes), default=0),
         texts=_texts(done),
-        settings={key: value for key, value in given[0].items() if key != "seed"} if given else {},
+        settings=_settings(asked[0]) if asked else {},
+        commits=tuple(_commit(_json(folder / TESTED).get("git")) for folder in done.values()),
+        unrecorded=_unrecorded(home / dataset / name, folders, plan.trials[name]),
         faults=(*_faults_of_trials(home / dataset / name, plan.trials[name]), *_faults_of_seeds(folders)),
     )
+
+
+def _settings(asked):
+    """What a training was made with, its seed left out."""
+    found = asked.get("settings", asked["given"])
+    return {key: value for key, value in found.items() if key != "seed" and value is not None}
+
+
+def _commit(git):
+    """The commit of a manifest as a page names it."""
+    return f"{git['commit'][:7]}{' with changes' * git['dirty']}" if git else "an unknown commit"
+
+
+def _unrecorded(home, folders, count):
+    """The names of the trainings whose settings were not written down when they were begun."""
+    every = [*(home / f"trial-{number}" for number in range(count)), *folders.values()]
+    begun = [folder for folder in every if (folder / ASKED).is_file()]
+    return tuple(folder.name for folder in begun if "settings" not in _json(folder / ASKED))
 
 
 def _texts(done):
