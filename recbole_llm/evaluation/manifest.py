@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
@@ -83,8 +84,27 @@ def device_name(device):
 def data_files(folder, dataset):
     """Name -> size in bytes and SHA-256 of the interaction and item files of a data set."""
     own = [path for path in sorted(Path(folder).iterdir()) if path.name.startswith(f"{dataset}.")]
-    own = [path for path in own if path.suffix in (".inter", ".item")]
-    return {path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in own}
+    states = {path: path.stat() for path in own if path.suffix in (".inter", ".item")}
+    return {
+        path.name: {"bytes": state.st_size, "sha256": _hash(path, state.st_size, state.st_mtime_ns)}
+        for path, state in states.items()
+    }
+
+
+@lru_cache(maxsize=64)
+def _hash(path, size, time):
+    """The hash of a file of this size and time: a study asks for the same files before each of its trainings."""
+    return file_hash(path)
+
+
+def changed_files(before, now):
+    """A phrase for each file whose content is not the same in two results of ``data_files``."""
+
+    def told(files, name):
+        return f"{files[name]['sha256'][:12]}…" if name in files else "absent"
+
+    found = {name: (told(before, name), told(now, name)) for name in sorted({*before, *now})}
+    return [f"{name} was {old}, now {new}" for name, (old, new) in found.items() if old != new]
 
 
 def commit(home):

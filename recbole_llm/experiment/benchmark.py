@@ -25,6 +25,7 @@ from . import page, results, study
 from .plan import PROTOCOL
 from .space import draws, entry
 
+PLACES = ("data_path", "raw_path")  # of the data; where it lay when a training was begun matters to none
 CHOSEN = "chosen.json"  # what a search chose, once a training with a seed was begun
 
 
@@ -44,6 +45,10 @@ def run(plan, home, workers=2, cluster=None):
     planned = [(one, data, _settings(one, data, plan)) for data in plan.datasets for one in plan.entries]
     searches = [_trials(*each, plan) for each in planned]
     tests = [home / data / one.name / f"seed-{n}" for one, data, _ in planned for n in plan.seeds]
+    places = {key: plan.shared.get(key) for key in PLACES}
+    for folder in (*tests, *(home / cell.name for trials in searches for cell in trials)):
+        if (folder / study.ASKED).is_file():
+            study.refuse_changed(folder, places)
     later = sum(not (folder / study.TESTED).is_file() for folder in tests)
     study.complete([cell for trials in searches for cell in trials], home, workers, cluster, later=later)
     finals = []

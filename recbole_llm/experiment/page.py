@@ -5,6 +5,7 @@ Beside it lie the same numbers as CSV and JSON.
 
 import io
 import json
+from collections import Counter
 
 import pandas as pd
 
@@ -37,7 +38,7 @@ def write(home, findings, plan):
         for kind in CONVENTIONS
         if not all_zero(of_dataset(findings, dataset))
     }
-    parts = [f"# {' and '.join(plan.datasets)}: {len(plan.entries)} models", protocol(plan)]
+    parts = [f"# {' and '.join(plan.datasets)}: {len(plan.entries)} models", protocol(plan), origin(findings)]
     drawn, ours = {}, {plan.ours} if plan.ours else {first for first, _ in plan.pairs}
     for dataset in plan.datasets:
         here = of_dataset(findings, dataset)
@@ -134,6 +135,25 @@ def split_of(findings):
         return ""
     lines = [split(done[0].protocol), HISTORY]
     return "\n".join(f"- {line}" for line in lines) + f"\n\n{told(done[0].leaks, done[0].protocol)}"
+
+
+def origin(findings):
+    """The commits where there is more than one, and what is not known of the trainings; empty where all is well."""
+    commits, parts = Counter(commit for found in findings for commit in found.commits), []
+    if len(commits) > 1:
+        named = ", ".join(f"{commit} ({count})" for commit, count in commits.most_common())
+        parts.append(f"The {commits.total()} trainings that read the test part were made at commits {named}.")
+    older = "; ".join(
+        f"{found.dataset}, {found.name}: {', '.join(found.unrecorded)}"
+        for found in findings
+        if found.unrecorded
+    )
+    if older:
+        parts.append(
+            "An older version began some trainings and did not record their settings, nor the data of trials; whether "
+            f"these would be the same now is not known ({older})."
+        )
+    return " ".join(parts)
 
 
 def results(findings, metrics):

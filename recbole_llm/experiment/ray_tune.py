@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ..errors import SettingError
 from ..llm.on_ray import connect
+from .halving import Halving
 from .space import inside
 
-RAY, TRIALS = "ray", "trials"
+RAY, TRIALS, REPORTS = "ray", "trials", "reports.json"
 POINT = "point"  # what is sampled where the points are known beforehand: their numbers
 
 
@@ -34,7 +35,8 @@ def search(sweep, points, train, home, epochs, address=None, again=True):
     train : function
         ``train(drawn, given, folder, report)``, in a process of its own.
     home : Path
-        Its folder ``trials`` has a folder for each; in ``ray`` Ray pickles its own state.
+        Its folder ``trials`` has a folder for each; in ``ray`` Ray pickles its own state;
+        ``reports.json`` is what trials are ended by.
     epochs : int
         Of a whole trial.
     address : str, optional
@@ -64,16 +66,31 @@ def search(sweep, points, train, home, epochs, address=None, again=True):
     ]
 
 
-def _new(sweep, points, trainable, home, epochs):
-    from ray import tune
-    from ray.tune.schedulers import ASHAScheduler
+def _scheduler(grace, epochs, points):
+    """What Ray asks, after each report, whether a trial goes on."""
+    from ray.tune.schedulers import FIFOScheduler
 
-    class SparingASHA(ASHAScheduler):
-        """ASHA that lets the defaults come to their end, for they are what the best is compared with."""
+    class Sparing(FIFOScheduler):
+        """``Halving`` that lets the defaults come to their end, for they are what the best is compared with."""
+
+        halving = None  # Ray keeps a scheduler as it was made, and gives that to a search that it restores
 
         def on_trial_result(self, controller, trial, result):
-            decision = super().on_trial_result(controller, trial, result)
-            return self.CONTINUE if _settings(trial.config, points) == points[0] else decision
+            if "epochs" not in result:
+                return self.CONTINUE
+            if self.halving is None:
+                home = Path(
+                    trial.remote_experiment_path
+                ).parent  # where the search lies now; it may have been moved
+                self.halving = Halving(grace, epochs, home / REPORTS)
+            goes_on = self.halving.goes_on(_folder(trial), result["epochs"], result["validation"])
+            return self.CONTINUE if goes_on or _settings(trial.config, points) == points[0] else self.STOP
+
+    return Sparing()
+
+
+def _new(sweep, points, trainable, home, epochs):
+    from ray import tune
 
     if sweep.search == "optuna":
         space, searcher = _of_optuna(sweep, points)
@@ -87,13 +104,7 @@ def _new(sweep, points, trainable, home, epochs):
             mode="max",
             num_samples=sweep.trials if searcher else 1,
             search_alg=searcher,
-            scheduler=SparingASHA(
-                time_attr="epochs",
-                stop_last_trials=False,  # a whole trial ends by itself
-                max_t=epochs,
-                grace_period=sweep.grace or max(epochs // 10, 1),
-                reduction_factor=3,
-            ),
+            scheduler=_scheduler(sweep.grace or max(epochs // 10, 1), epochs, points),
             max_concurrent_trials=sweep.workers,
             reuse_actors=True,  # a new process spends seconds on imports
             trial_name_creator=functools.partial(_name, points=points),
@@ -130,16 +141,41 @@ def _trial(config, points, train, given, stand, folders):
     train(_settings(config, points), given, folder, tune.report)
 
 
+def _after_defaults(search, defaults):
+    """Ray's ``search`` after a first trial that it hears nothing of, for it takes no values outside its space."""
+
+    class AfterDefaults(search):
+        first = None  # the trial of the defaults
+
+        def suggest(self, trial_id):
+            if self.first is None:
+                self.first = trial_id
+                return dict(defaults)
+            return super().suggest(trial_id)
+
+        def on_trial_result(self, trial_id, result):
+            if trial_id != self.first:
+                super().on_trial_result(trial_id, result)
+
+        def on_trial_complete(self, trial_id, result=None, error=False):
+            if trial_id != self.first:
+                super().on_trial_complete(trial_id, result, error)
+
+    return AfterDefaults
+
+
 def _of_optuna(sweep, points):
-    """Ray's space and Optuna's search of it."""
+    """Ray's space and Optuna's search of it, the defaults first, wherever they lie."""
     from ray import tune
 
+    own = {"metric": "validation", "mode": "max", "seed": int(sweep.given.get("seed", 2020))}
     try:
         from ray.tune.search.optuna import OptunaSearch
 
-        first = points if all(inside(sweep.space, point) for point in points) else None
-        seed = int(sweep.given.get("seed", 2020))
-        searcher = OptunaSearch(metric="validation", mode="max", seed=seed, points_to_evaluate=first)
+        if inside(sweep.space, points[0]):
+            searcher = OptunaSearch(**own, points_to_evaluate=points)
+        else:
+            searcher = _after_defaults(OptunaSearch, points[0])(**own)
     except (ImportError, AssertionError) as error:
         raise SettingError(
             "search: optuna needs Optuna; pip install optuna, or take --search=random"

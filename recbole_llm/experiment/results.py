@@ -58,11 +58,15 @@ class Finding:
     texts : dict of str to dict
         Field -> the manifest of the text vectors that the first seed read.
     settings : dict
-        What all seeds were given.
+        What all seeds were trained with, defaults among it; what they were given where an older version kept no more.
     protocol : dict
         The settings that say how the first seed's data were split, as ``evaluation.protocol.split`` takes them.
     leaks : Leaks or None
         What the first seed's training part knew of the test part; None where it is not kept.
+    commits : tuple of str
+        The commit of the code that trained each seed, shortened.
+    unrecorded : tuple of str
+        The trainings of which an older version did not keep with what settings and on what data they were begun.
     faults : tuple of str
         What went wrong, training by training.
     """
@@ -85,6 +89,8 @@ class Finding:
     settings: dict
     protocol: dict
     leaks: Leaks | None
+    commits: tuple
+    unrecorded: tuple
     faults: tuple
 
     @cached_property
@@ -109,7 +115,7 @@ def _finding(home, dataset, name, plan):
     done = {seed: folder for seed, folder in folders.items() if (folder / TESTED).is_file()}
     outcomes = [_json(folder / "metrics.json")["outcomes"][0] for folder in done.values()]
     ranks = [pd.read_parquet(folder / "ranks.parquet") for folder in done.values()]
-    given = [_json(folder / ASKED)["given"] for folder in done.values()]
+    asked = [_json(folder / ASKED) for folder in done.values()]
     return Finding(
         dataset=dataset,
         name=name,
@@ -128,15 +134,17 @@ def _finding(home, dataset, name, plan):
         },
         shortened=_shortened(outcomes),
         curve=outcomes[0]["curve"] if outcomes else [],
-        valid_metric=str(given[0].get("valid_metric", "")) if given else "",
+        valid_metric=str(asked[0]["given"].get("valid_metric", "")) if asked else "",
         seconds=float(np.mean([outcome["seconds"] for outcome in outcomes])) if outcomes else 0.0,
         memory_gib=max((outcome["peak_memory_gib"] for outcome in outcomes), default=0.0),
         parameters=max((outcome["parameters"] for outcome in outcomes), default=0),
         frozen=max((outcome.get("frozen", 0) for outcome in outcomes), default=0),
         texts=_texts(done),
-        settings={key: value for key, value in given[0].items() if key != "seed"} if given else {},
-        protocol=_protocol(outcomes[0], given[0]) if outcomes else {},
+        settings=_settings(asked[0]) if asked else {},
+        protocol=_protocol(outcomes[0], asked[0]["given"]) if outcomes else {},
         leaks=Leaks(**outcomes[0]["leaks"]) if outcomes and outcomes[0].get("leaks") else None,
+        commits=tuple(_commit(_json(folder / TESTED).get("git")) for folder in done.values()),
+        unrecorded=_unrecorded(home / dataset / name, folders, plan.trials[name]),
         faults=(*_faults_of_trials(home / dataset / name, plan.trials[name]), *_faults_of_seeds(folders)),
     )
 
@@ -157,6 +165,24 @@ def _shortened(outcomes):
 def _protocol(outcome, given):
     """How the data of a finished training were split; an older one knows what it was given alone."""
     return outcome.get("protocol") or {key: literal(given[key]) for key in KEPT if key in given}
+
+
+def _settings(asked):
+    """What a training was made with, its seed left out."""
+    found = asked.get("settings", asked["given"])
+    return {key: value for key, value in found.items() if key != "seed" and value is not None}
+
+
+def _commit(git):
+    """The commit of a manifest as a page names it."""
+    return f"{git['commit'][:7]}{' with changes' * git['dirty']}" if git else "an unknown commit"
+
+
+def _unrecorded(home, folders, count):
+    """The names of the trainings whose settings were not written down when they were begun."""
+    every = [*(home / f"trial-{number}" for number in range(count)), *folders.values()]
+    begun = [folder for folder in every if (folder / ASKED).is_file()]
+    return tuple(folder.name for folder in begun if "settings" not in _json(folder / ASKED))
 
 
 def _texts(done):

@@ -14,9 +14,9 @@ import yaml
 
 from ..config import PROPERTIES
 from ..errors import SettingError
+from ..train.keys import IDLE, MEASURED
 
 RANGES = ("log", "uniform", "int")
-FIXED = "model dataset seed baseline run_path run_name resume show_progress eval_args valid_metric".split()
 KEYS = ("model", "keys", "like", "space", "over")  # of a file
 TRIES = 50  # to draw settings that were not drawn before
 
@@ -87,7 +87,7 @@ def _read(name):
 
 def check(space):
     """Refuse what is neither a list of values nor a range, and keys in which the trials of a search must be alike."""
-    fixed = [key for key in FIXED if key in space]
+    fixed = [key for key in space if key in MEASURED | IDLE]
     if fixed:
         raise SettingError(
             f"the space has {', '.join(fixed)}, in which trials must be alike to be compared; give it as a key "

@@ -18,9 +18,10 @@ from time import perf_counter
 from rich.console import Console
 
 from ..errors import SettingError
-from ..evaluation.manifest import write_json
+from ..evaluation.manifest import changed_files, write_json
 from ..evaluation.markdown import duration
 from ..train import run
+from ..train.build import resolved
 from ..train.parallel import cores
 
 ASKED, LOG, ERROR = "cell.json", "log.txt", "error.txt"
@@ -84,18 +85,47 @@ def complete(cells, home, workers=2, ray_address=None, console=None, later=0):
 
 
 def _ask(cell, home):
-    """Write down what a cell is, once; refuse to go on with another under its name."""
+    """Write down what a cell is and what it is made of, once; refuse to go on with another under its name."""
     place, asked = home / cell.name / ASKED, asdict(cell)
     if not place.is_file():
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_json(place, asked)
+        write_json(place, asked | resolved(cell.given))
         return
     before = json.loads(place.read_text(encoding="utf-8"))
-    if before != json.loads(json.dumps(asked)):
+    if {key: before[key] for key in asked} != json.loads(json.dumps(asked)):
         old, new = before["given"], asked["given"]
         key = next((key for key in {**old, **new} if old.get(key) != new.get(key)), "tested")
         raise SettingError(
             f"{place.parent} was begun with {key} {old.get(key)!r}, now it is {new.get(key)!r}; "
+            "give another --out, or delete that folder"
+        )
+
+
+def refuse_changed(folder, places=None):
+    """Refuse a training that was begun with other data or presets than it would have now.
+
+    Of one that an older version began, no settings are known, and the data once it was tested.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a training that was begun.
+    places : dict, optional
+        Where the data lies now.
+    """
+    asked = json.loads((folder / ASKED).read_text(encoding="utf-8"))
+    now, was = resolved(asked["given"] | (places or {})), asked.get("settings", {})
+    # a key that another version has added or dropped has no two values to compare
+    both = {key: (was[key], now["settings"][key]) for key in was.keys() & now["settings"].keys()}
+    changed = [f"{key} was {old!r}, now {new!r}" for key, (old, new) in sorted(both.items()) if old != new]
+    manifest = folder / TESTED
+    if "data" not in asked and manifest.is_file():
+        asked["data"] = json.loads(manifest.read_text(encoding="utf-8"))["dataset"]["files"]
+    changed += changed_files(asked.get("data", now["data"]), now["data"])
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise SettingError(
+            f"{folder} was begun with other settings or data: {'; '.join(changed[:3])}{more}; "
             "give another --out, or delete that folder"
         )
 
@@ -145,10 +175,11 @@ def _result(cell, folder):
 def work(folder):
     """Train the cell of ``folder`` to its end, from where it was left; one process at a time."""
     asked = json.loads((folder / ASKED).read_text(encoding="utf-8"))
-    cell = Cell(**asked)
+    cell = Cell(asked["name"], asked["given"], asked["tested"])
     with _alone_in(folder):
         if (folder / cell.last_file).is_file():
             return
+        refuse_changed(folder)  # it may have waited for hours
         (folder / ERROR).unlink(missing_ok=True)
         given = cell.given | {"run_path": str(folder.parent), "run_name": folder.name, "show_progress": False}
         if (folder / run.SETTINGS).is_file():

@@ -3,10 +3,10 @@
     recbole-llm tune --model=LLMSeqRec --dataset=ml-100k --trials=12 [--search=optuna] [--workers=2] [--out=tune]
 
 The first trial is the model's defaults; the others are drawn from ``properties/sweep/<model>.yaml`` or ``--space``. All
-report after every validation, and ASHA goes on with the best third of those that came as far; the defaults come to
-their end in any case, for the best is compared with them. Liam Li et al., "A System for Massively Parallel
-Hyperparameter Tuning", MLSys 2020, https://arxiv.org/abs/1810.05934. A trial is a run like any other, so that a search
-that was stopped goes on, with ``--resume=<folder>``, in the middle of its epochs.
+are validated and stopped as ``train`` does it. They report after every validation, and ASHA goes on with the best third
+of those that came as far; the defaults come to their end in any case, for the best is compared with them. Liam Li et
+al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, https://arxiv.org/abs/1810.05934. A trial is a
+run like any other, so that a search that was stopped goes on, with ``--resume=<folder>``, in the middle of its epochs.
 """
 
 import itertools
@@ -79,7 +79,7 @@ def plan_from(given):
     kinds = {"trials": int, "search": str, "grace": int, "workers": int, "cpus": float, "gpus": float}
     own = {key: _number(key, given.pop(key), kind) for key, kind in kinds.items() if key in given}
     file = given.pop("space", None)
-    given = {"model": "LLMSeqRec", "eval_step": 1} | read_files(given.pop("config_files", "").split()) | given
+    given = {"model": "LLMSeqRec"} | read_files(given.pop("config_files", "").split()) | given
     if "dataset" not in given:
         raise SettingError("--dataset not given; e.g. --model=LLMSeqRec --dataset=ml-100k")
     one = entry(given["model"])
@@ -209,18 +209,12 @@ def trial(drawn, given, folder, report):
 
     ``report`` takes a dict: the epochs so far, and the best of the validation metric until then.
     """
-    reported = []
 
     def after_validation(trainer):
-        epochs = trainer.curve[-1]["epoch"] + 1
-        reported.append(epochs)
-        report({"epochs": epochs, "validation": float(trainer.best_valid_score)})
+        report({"epochs": trainer.curve[-1]["epoch"] + 1, "validation": float(trainer.best_valid_score)})
 
     drawn = {key: value for key, value in drawn.items() if value is not None}  # a default that is not set
     run.validate(given | drawn | _places(Path(folder)), after_validation, keep_weights=True)
-    if not reported:  # it had ended before, and the search was stopped before it knew
-        found = json.loads((Path(folder) / run.VALIDATION).read_text(encoding="utf-8"))
-        report({"epochs": found["epochs"], "validation": found["score"]})
 
 
 def _places(folder):

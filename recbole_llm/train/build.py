@@ -15,9 +15,12 @@ from ..data.dataset import OffsetDataset
 from ..data.intents import attach_session_intents
 from ..data.texts import attach_item_texts, attach_text_vectors
 from ..errors import ArtifactError, SettingError
+from ..evaluation.manifest import data_files
 from ..model import get_model
 from ..model.dense import dense
 from . import parallel, stages, values
+from .keys import IDLE
+from .resume import printable
 from .trainer import trainer_for
 
 SETTINGS = "settings.json"
@@ -83,6 +86,13 @@ def configured(given):
     """The configuration of what a command line gives, the files that it names among it."""
     own = {key: value for key, value in given.items() if key != "config_files"}
     return configure(own["model"], own, given.get("config_files", "").split())
+
+
+def resolved(given):
+    """What decides the result of a run: its ``settings``, defaults and presets too, and the hashes of its ``data``."""
+    config = configured(given)
+    settings = {key: value for key, value in config.final_config_dict.items() if key not in IDLE}
+    return {"settings": printable(settings), "data": data_files(config["data_path"], config["dataset"])}
 
 
 def configure_baseline(config):

@@ -5,6 +5,7 @@ The best weights lie in ``<run>/checkpoint/best.safetensors``; what a stopped tr
 """
 
 import json
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from recbole.trainer import Trainer
 
 from ..compat.plain import plain, restored, without_modules
 from ..errors import ArtifactError, SettingError
+from ..evaluation.manifest import changed_files, data_files
 from ..model import checkpoint
 from . import parallel
 
@@ -27,6 +29,11 @@ class ResumingTrainer(Trainer):
         return 0 < self.start_epoch and (
             self.start_epoch >= self.epochs or self.cur_step > self.stopping_step
         )
+
+    @cached_property
+    def data(self):
+        """The hash of each file of the data set, as it was when it was first asked for."""
+        return data_files(self.config["data_path"], self.config["dataset"])
 
     def load_best(self, model_file=None):
         """Load the best weights of this run, or those of ``model_file``, into the model.
@@ -87,6 +94,7 @@ class ResumingTrainer(Trainer):
             "best_valid_result": printable(self.best_valid_result),
             "curve": self.curve,
             "processes": parallel.world(),
+            "data": self.data,
             "optimizer": optimizer,
         }
         if parallel.rank() == 0:
@@ -98,13 +106,20 @@ class ResumingTrainer(Trainer):
         Raises
         ------
         SettingError
-            If it was written by another number of processes: their random numbers would not go on where they stopped.
+            If it was written by another number of processes, whose random numbers would not go on where they stopped,
+            or the data is not that with which the training was begun.
         """
         tensors, facts = checkpoint.load(resume_file)
         if facts["processes"] != parallel.world():
             raise SettingError(
                 f"{resume_file} was written by {facts['processes']} processes, found {parallel.world()}; "
                 f"go on with --nproc={facts['processes']}"
+            )
+        changed = changed_files(facts.get("data", self.data), self.data)  # an older version kept no hashes
+        if changed:
+            raise SettingError(
+                f"{resume_file} was written on other data, {'; '.join(changed)} (SHA-256); bring those files back, or "
+                "train anew in another folder"
             )
         of = {kind: {} for kind in ("model", "averaged", "rng", "optimizer")}
         for name, value in tensors.items():

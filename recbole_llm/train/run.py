@@ -110,7 +110,8 @@ def refit(given, first, folder, screen):
 def validate(given, after_validation=None, keep_weights=False):
     """Train ``given["model"]`` and stop before the test part, which a search must not see; returns the run's folder.
 
-    What the validation found stands in its ``validation.json``. ``after_validation`` is called with the trainer.
+    What the validation found stands in its ``validation.json``. ``after_validation`` is called with the trainer, and
+    where a training is taken up once before it goes on, for it may have been killed before that was heard.
     """
     config = configured(given)
     folder = folder_of(config)
@@ -163,6 +164,8 @@ def fit(trainer, train_data, valid_data, config, folder, screen, after_validatio
     """Train; Ctrl-C keeps the best weights so far and says how to go on."""
     if config.taken_up:
         trainer.resume_checkpoint(folder / "checkpoint" / LAST)
+        if after_validation:
+            after_validation(trainer)
 
     def after_epoch(epoch):
         screen.epoch(trainer, epoch)

@@ -294,6 +294,77 @@ def test_other_settings_need_another_folder(finished, shop):
         benchmark.run(plan_on(shop, epochs="4"), finished, workers=1)
 
 
+def rewritten(path, change):
+    """Let ``change`` alter what a JSON file says."""
+    found = json.loads(path.read_text())
+    change(found)
+    path.write_text(json.dumps(found))
+
+
+def refused(plan, home, monkeypatch):
+    """What is said where a benchmark is refused, with nothing trained before and nothing deleted."""
+    before = sorted(home.rglob("*"))
+    monkeypatch.setattr(study, "run_in_process", lambda *_: pytest.fail("something was trained"))
+    with pytest.raises(SettingError) as refusal:
+        benchmark.run(plan, home, workers=1)
+    assert sorted(home.rglob("*")) == before
+    return str(refusal.value)
+
+
+def test_what_was_trained_on_other_data_is_refused(tmp_path, in_this_process, monkeypatch):
+    file = write_carousel(tmp_path, n_items=40) / "carousel/carousel.inter"
+    given = {
+        "datasets": "carousel",
+        "seeds": "1",
+        "trials": "1",
+        "strong": "False",
+        "data_path": str(tmp_path),
+    }
+    both, one = (plan_from(given | {"models": models, "epochs": "1"}) for models in ("Pop,BPR", "BPR"))
+    benchmark.run(both, tmp_path / "out", workers=1)
+    cells = tmp_path / "out/carousel"
+    (cells / "Pop/seed-1" / study.TESTED).unlink()
+    file.write_text(file.read_text() + "u0\ti1\t5000\n")
+    said = refused(both, tmp_path / "out", monkeypatch)
+    assert "carousel/Pop/seed-1 was begun with other settings or data: carousel.inter was " in said
+    assert said.endswith("; give another --out, or delete that folder")
+    with pytest.raises(SettingError, match="Pop/seed-1 was begun with other settings or data"):
+        study.work(cells / "Pop/seed-1")
+    # an older version left the hashes of the data in the manifest alone
+    rewritten(
+        cells / "BPR/seed-1" / study.ASKED, lambda asked: [asked.pop(key) for key in ("settings", "data")]
+    )
+    said = refused(one, tmp_path / "out", monkeypatch)
+    assert "carousel/BPR/seed-1 was begun with other settings or data: carousel.inter was " in said
+
+
+def test_what_other_presets_trained_is_refused(finished, shop, monkeypatch):
+    (finished / "carousel/Pop/seed-1" / study.TESTED).unlink()
+    cell, others = finished / "carousel/LLMSeqRec/seed-2", {"learner": "sgd", "kappa": 1.5, "loss": "bce"}
+    rewritten(cell / study.ASKED, lambda asked: asked["settings"].update(others, time_mode="bias"))
+    said = refused(plan_on(shop), finished, monkeypatch)
+    assert "LLMSeqRec/seed-2 was begun with other settings or data: kappa was 1.5, now 5.0; " in said
+    assert "learner was 'sgd', now 'adamw'; loss was 'bce', now 'ce' and 1 more; give another --out" in said
+
+
+def test_the_page_says_what_was_not_recorded_and_which_commits_there_were(finished, shop):
+    text = (finished / "benchmark.md").read_text()
+    assert "older version" not in text and "at commits" not in text
+    settings = text[text.index("<summary>LLMSeqRec: settings") :]
+    assert (
+        'learner: "adamw"' in settings and "hidden_size: 16" in settings and "\nlearning_rate: " in settings
+    )
+    manifest = finished / "carousel/Pop/seed-2/manifest.json"
+    rewritten(manifest, lambda found: found.update(git={"commit": "0123456789abcdef", "dirty": True}))
+    for name in ("Pop/seed-1", "LLMSeqRec/trial-0"):
+        cell = finished / "carousel" / name / study.ASKED
+        rewritten(cell, lambda asked: [asked.pop(key) for key in ("settings", "data")])
+    text = benchmark.run(plan_on(shop), finished, workers=1).with_suffix(".md").read_text()
+    assert "is not known (carousel, Pop: seed-1; carousel, LLMSeqRec: trial-0)." in text
+    assert "The 4 trainings that read the test part were made at commits " in text
+    assert "0123456 with changes (1)." in text
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -47,6 +47,23 @@ def test_what_is_no_space_is_refused(values):
         check({"dropout": values})
 
 
+@pytest.mark.parametrize(
+    "key",
+    """
+    mask_history valid_users cold_share cold_by split_column load_col user_inter_num_interval item_inter_num_interval
+    val_interval topk metrics valid_metric eval_args use_query_time shorten_histories disturb_histories legacy_mrr
+    eval_step stopping_step data_path seed
+    """.split(),
+)
+def test_a_search_never_varies_what_is_measured(key):
+    with pytest.raises(SettingError, match=f"the space has {key}, in which trials must be alike"):
+        check({"dropout": [0.1], key: [1, 2]})
+
+
+def test_a_search_may_vary_how_much_of_a_history_is_read():
+    check({"MAX_ITEM_LIST_LENGTH": [20, 50], "text_fields": [["title"], ["genre"]], "epochs": [10, 20]})
+
+
 def test_a_model_without_a_file_is_not_searched():
     assert entry("EASE") == Entry("EASE", "EASE")
 

@@ -12,13 +12,15 @@ from carousel import TINY, write_carousel
 
 from recbole_llm import cli
 from recbole_llm.errors import SettingError
-from recbole_llm.experiment import ray_tune, sweep
+from recbole_llm.experiment import benchmark, ray_tune, sweep
+from recbole_llm.experiment.plan import plan_from
 from recbole_llm.train import run as road
+from recbole_llm.train.build import configured
 
 SMALL = {
     key: str(value) for key, value in TINY.items() if key not in ("learning_rate", "dropout", "show_progress")
 }
-SMALL |= {"fusion": "id_only", "epochs": "4", "device_threads": "1"}
+SMALL |= {"fusion": "id_only", "epochs": "4", "eval_step": "1", "device_threads": "1"}
 SPACE = {"learning_rate": {"log": [1e-4, 1e-1]}, "dropout": [0.0, 0.5]}
 
 
@@ -205,6 +207,40 @@ def test_a_strong_sasrec_is_searched_as_it_stands_in_a_benchmark(shop, tmp_path)
     assert int(asked.given["hidden_size"]) == 16 and asked.given["loss_type"] == "CE"
 
 
+@pytest.mark.parametrize("model", ["LLMSeqRec", "SASRec-strong", "BPR"])
+def test_a_search_trains_what_a_benchmark_trains(shop, tmp_path, model):
+    asked = {"data_path": str(shop)} | ({} if model == "BPR" else {"fusion": "id_only"})
+    plan = plan_from(asked | {"models": model, "datasets": "carousel", "strong": "False"})
+    trained = configured(benchmark._settings(plan.entries[0], "carousel", plan))
+    assert trained["eval_step"] > 1, "else nothing would be seen"
+    space = {"learning_rate": [1e-3]}
+    searched = sweep.plan_from(given(shop, tmp_path, space, model=model, **dict.fromkeys(SMALL)) | asked)
+    found = pd.DataFrame({"validation": [0.5], "defaults": [True]})
+    sweep._write_best(tmp_path / "best.yaml", searched.given, found, "NDCG@10")
+    best = yaml.safe_load((tmp_path / "best.yaml").read_text())
+    same = "epochs eval_step stopping_step train_batch_size train_rows learning_rate weight_decay learner".split()
+    for config in map(configured, (searched.given, best)):
+        assert {key: config[key] for key in same} == {key: trained[key] for key in same}
+
+
+@pytest.mark.parametrize("dropout", [[0.0, 0.2], [0.3, 0.5]], ids=["inside", "outside"])
+def test_optuna_tries_the_defaults_first(shop, tmp_path, dropout):
+    pytest.importorskip("optuna")
+    asked = sweep.plan_from(given(shop, tmp_path, {"dropout": dropout}, search="optuna"))
+    points = sweep._points(asked, sweep.configured(asked.given))
+    space, searcher = ray_tune._of_optuna(asked, points)
+    searcher.set_search_properties(None, None, space)
+    assert searcher.suggest("a") == {"dropout": 0.2}
+    searcher.on_trial_result("a", {"validation": 0.5, "training_iteration": 1})
+    assert searcher.suggest("b")["dropout"] in dropout
+    for trial in "ab":
+        searcher.on_trial_complete(trial, {"validation": 0.5})
+    searcher.save(tmp_path / "searcher")  # as Ray does it, and restores it
+    space, restored = ray_tune._of_optuna(asked, points)
+    restored.restore(tmp_path / "searcher")
+    assert {restored.suggest(f"c{number}")["dropout"] for number in range(9)} <= set(dropout)
+
+
 def test_a_trial_that_failed_is_not_the_best(tmp_path):
     found = [
         ray_tune.Tried({}, tmp_path / "trial-0", {"validation": 0.9, "epochs": 1}, "Training loss is nan"),
@@ -225,12 +261,26 @@ def test_a_trial_that_had_ended_says_so_again(shop, tmp_path):
     assert len(first) == 4 and again == [first[-1]]
 
 
+def test_a_trial_that_was_killed_before_it_was_heard_says_so_when_it_is_taken_up(shop, tmp_path):
+    asked, heard = sweep.plan_from(given(shop, tmp_path)), []
+
+    def killed_at_the_second(found):
+        if heard:
+            raise Stopped
+        heard.append(found)
+
+    with pytest.raises(Stopped):
+        sweep.trial({"dropout": 0.0}, asked.given, tmp_path / "trial", killed_at_the_second)
+    sweep.trial({"dropout": 0.0}, asked.given, tmp_path / "trial", heard.append)
+    assert [found["epochs"] for found in heard] == [1, 2, 3, 4]
+
+
 def test_a_file_of_settings_and_a_default_that_is_not_set_stand_in_the_best_settings(
     shop, tmp_path, in_this_process
 ):
     (tmp_path / "mine.yaml").write_text("hidden_size: 8\neval_step: 2\n")
     words = given(shop, tmp_path, {"warmup_steps": [0]}, config_files=str(tmp_path / "mine.yaml"), trials="1")
-    del words["hidden_size"]
+    del words["hidden_size"], words["eval_step"]
     asked = sweep.plan_from(words)
     assert asked.given["hidden_size"] == 8 and asked.given["eval_step"] == 2
     found = pd.DataFrame({"validation": [0.5], "defaults": [True]})

@@ -37,7 +37,9 @@ def test_an_even_layout_knows_the_last_events_and_the_lengths():
     assert torch.equal(plain.pack(place_BL)[plain.last_B], even.pack(place_BL)[even.last_B])
     assert torch.equal(even.length_B, length_B) and torch.equal(even.row_T, even.pack(place_BL) // 41)
     for part in even.parts:
-        assert torch.equal(part.length_B, part.length_B.sort().values), "the parts keep the order of the whole"
+        assert torch.equal(part.length_B, part.length_B.sort().values), (
+            "the parts keep the order of the whole"
+        )
 
 
 MODELS = {

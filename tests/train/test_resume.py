@@ -8,6 +8,7 @@ import pytest
 import torch
 from carousel import trained, write_carousel
 
+from recbole_llm.errors import SettingError
 from recbole_llm.train.resume import LAST
 
 KILLED = """
@@ -60,6 +61,16 @@ def assert_same(resumed, whole):
 def test_a_stopped_and_resumed_training_is_the_uninterrupted_one(folder, whole, tmp_path, stop_after):
     trained(folder, tmp_path, 6, stop_after=stop_after)
     assert_same(trained(folder, tmp_path, 6, resume=tmp_path / LAST), whole)
+
+
+def test_a_training_is_not_taken_up_on_other_data(folder, tmp_path):
+    trained(folder, tmp_path / "run", 6, stop_after=1)
+    other = write_carousel(tmp_path / "other", shuffled=True)
+    with pytest.raises(
+        SettingError,
+        match=r"last.safetensors was written on other data, carousel.inter was \w{12}…, now \w{12}…",
+    ):
+        trained(other, tmp_path / "run", 6, resume=tmp_path / "run" / LAST)
 
 
 def test_a_training_without_validation_is_taken_up_too(folder, tmp_path):
