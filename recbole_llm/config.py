@@ -114,11 +114,7 @@ class Config(RecBoleConfig):
 
     def _set_default_parameters(self):
         metrics = self.final_config_dict["metrics"]
-        for metric in [metrics] if isinstance(metrics, str) else metrics:
-            if metric.lower() not in metric_types:
-                near = difflib.get_close_matches(metric.lower(), metric_types, 1)
-                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(metric_types))}"
-                raise SettingError(f"no metric is called {metric}; {hint}")
+        check_metrics([metrics] if isinstance(metrics, str) else metrics)
         super()._set_default_parameters()
 
     def _init_device(self):
@@ -220,6 +216,15 @@ def read_arguments(arguments):
         if found.setdefault(key, value) != value:
             raise SettingError(f"--{key} is given twice, as {found[key]} and as {value}; give it once")
     return found
+
+
+def check_metrics(names):
+    """Refuse a metric that RecBole has not, with the nearest one that it has."""
+    for name in names:
+        if name.lower() not in metric_types:
+            near = difflib.get_close_matches(name.lower(), metric_types, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(metric_types))}"
+            raise SettingError(f"no metric is called {name}; {hint}")
 
 
 def read_files(paths):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from ..config import literal, read_files
+from ..config import check_metrics, literal, read_files
 from ..errors import SettingError
 from ..evaluation.markdown import pretty
 from ..evaluation.ranks import GAINS
@@ -154,6 +154,7 @@ def _metrics(shared, compared):
         raise SettingError(
             f"metrics is {shared['metrics']!r}, expected names, e.g. --metrics=['Recall','NDCG']"
         )
+    check_metrics(names)
     if not topk or not all(isinstance(k, int) and k > 0 for k in topk):
         raise SettingError(f"topk is {shared['topk']!r}, expected whole numbers above 0, e.g. --topk=[5,10]")
     asked = [f"{name.lower()}@{k}" for name in names for k in topk if name.lower() in GAINS]
