@@ -39,7 +39,7 @@ def cluster_from(given, workers=None):
         If a share cannot be given, or there is no cluster to give it.
     """
     address = given.pop("ray_address", None)
-    shares = {key: _share(key, given.pop(key)) for key in ("cpus", "gpus") if key in given}
+    shares = {key: share(key, given.pop(key)) for key in ("cpus", "gpus") if key in given}
     if shares and not address:
         raise SettingError(
             f"found --{' and --'.join(shares)} without --ray_address; a training's share is that of a Ray cluster: "
@@ -48,16 +48,22 @@ def cluster_from(given, workers=None):
     return Cluster(address, workers, **shares) if address else None
 
 
-def _share(key, text):
-    """How much of a node's cores or GPUs: a part of one, or whole ones."""
+def share(key, text):
+    """How much of a node's cores or GPUs a command line asks for: a part of one, or whole ones."""
     try:
-        share = float(text)
+        asked = float(text)
     except ValueError:
         raise SettingError(f"{key} is {text!r}, expected a number") from None
-    if not (0 < share <= 1 or (share > 1 and share.is_integer()) or (key == "gpus" and share == 0)):
+    if not (0 < asked <= 1 or (asked > 1 and asked.is_integer()) or (key == "gpus" and asked == 0)):
         least = "0 or more" if key == "gpus" else "more than 0"
         raise SettingError(f"{key} is {text}, expected {least}, and a whole number above 1")
-    return share
+    return asked
+
+
+def see_own_gpus(gpus):
+    """Hide all GPUs from a process that asked for none, which Ray does not (ray-project/ray#54868)."""
+    if not gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def run_on_cluster(cells, home, cluster):
@@ -88,6 +94,5 @@ def run_on_cluster(cells, home, cluster):
 def _run_where(stand, folder, cluster):
     """Train what ``folder`` asks for, with relative paths read from ``stand``; a node has a folder of its own."""
     os.chdir(stand)
-    if not cluster.gpus:  # Ray hides no GPU from a task that asked for none (ray-project/ray#54868)
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    see_own_gpus(cluster.gpus)
     return run_in_process(folder, max(int(cluster.cpus), 1))

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..errors import SettingError
 from ..llm.on_ray import connect
 from .halving import Halving
+from .on_ray import see_own_gpus
 from .space import inside
 
 RAY, TRIALS, REPORTS = "ray", "trials", "reports.json"
@@ -48,7 +49,13 @@ def search(sweep, points, train, home, epochs, address=None, again=True):
     from ray import tune
 
     work = functools.partial(
-        _trial, points=points, train=train, given=sweep.given, stand=os.getcwd(), folders=home / TRIALS
+        _trial,
+        points=points,
+        train=train,
+        given=sweep.given,
+        stand=os.getcwd(),
+        folders=home / TRIALS,
+        gpus=sweep.gpus,
     )
     trainable = tune.with_resources(work, {"cpu": sweep.cpus, "gpu": sweep.gpus})
     if tune.Tuner.can_restore(str(home / RAY)):
@@ -132,11 +139,12 @@ def _settings(config, points):
     return points[config[POINT]] if POINT in config else dict(config)
 
 
-def _trial(config, points, train, given, stand, folders):
+def _trial(config, points, train, given, stand, folders, gpus):
     """One trial, in Ray's process; Ray's own folder for it is a temporary one, which a restored search would miss."""
     from ray import tune
 
     os.chdir(stand)
+    see_own_gpus(gpus)
     folder = folders / _called(config, tune.get_context().get_trial_id())
     train(_settings(config, points), given, folder, tune.report)
 

@@ -52,7 +52,7 @@ class Cell:
         return TESTED if self.tested else VALIDATED
 
 
-def complete(cells, home, workers=2, ray_address=None, console=None, later=0):
+def complete(cells, home, workers=2, cluster=None, console=None, later=0):
     """Train all that is not finished, ``workers`` at a time; returns the cells that are finished then.
 
     Parameters
@@ -61,9 +61,9 @@ def complete(cells, home, workers=2, ray_address=None, console=None, later=0):
     home : path
         The study's folder.
     workers : int
-        Processes at a time, which share the processor's cores; on a Ray cluster as many as it has room for.
-    ray_address : str, optional
-        A Ray cluster whose nodes see ``home`` under the same path.
+        Processes at a time, which share this machine's cores.
+    cluster : on_ray.Cluster, optional
+        Where to train instead; its nodes see ``home`` under the same path.
     console : Console, optional
         Takes a line for each training that ends, with the time that the others may take.
     later : int
@@ -74,7 +74,7 @@ def complete(cells, home, workers=2, ray_address=None, console=None, later=0):
         _ask(cell, home)
     waiting = [cell for cell in cells if not (home / cell.name / cell.last_file).is_file()]
     done, started = len(cells) - len(waiting), perf_counter()
-    for count, (cell, fault) in enumerate(_run_all(waiting, home, workers, ray_address), 1):
+    for count, (cell, fault) in enumerate(_run_all(waiting, home, workers, cluster), 1):
         left = (perf_counter() - started) / count * (len(waiting) - count + later)
         said = f"failed: {fault}" if fault else _result(cell, home / cell.name)
         console.print(
@@ -130,12 +130,12 @@ def refuse_changed(folder, places=None):
         )
 
 
-def _run_all(cells, home, workers, ray_address):
+def _run_all(cells, home, workers, cluster):
     """Yield each cell as it ends, with what went wrong or None."""
-    if ray_address:
+    if cluster:
         from .on_ray import run_on_cluster
 
-        yield from run_on_cluster(cells, home, ray_address)
+        yield from run_on_cluster(cells, home, cluster)
         return
     threads = max(cores() // workers, 1)
     with ThreadPoolExecutor(workers) as pool:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
+import torch
 import yaml
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +29,7 @@ from ..train import run
 from ..train.build import configured, known_to
 from . import ray_tune
 from .benchmark import taken_over
+from .on_ray import share
 from .space import check, draws, entry
 from .study import TESTED
 
@@ -76,8 +78,15 @@ def plan_from(given):
         If a key, a value or the space cannot be used; nothing was trained then.
     """
     given = dict(given)
-    kinds = {"trials": int, "search": str, "grace": int, "workers": int, "cpus": float, "gpus": float}
-    own = {key: _number(key, given.pop(key), kind) for key, kind in kinds.items() if key in given}
+    kinds = {
+        "trials": _count,
+        "search": _word,
+        "grace": _count,
+        "workers": _count,
+        "cpus": share,
+        "gpus": share,
+    }
+    own = {key: kind(key, given.pop(key)) for key, kind in kinds.items() if key in given}
     file = given.pop("space", None)
     given = {"model": "LLMSeqRec"} | read_files(given.pop("config_files", "").split()) | given
     if "dataset" not in given:
@@ -109,22 +118,18 @@ def plan_from(given):
     return sweep
 
 
-def _number(key, text, kind):
+def _count(key, text):
     try:
-        value = kind(text)
+        count = int(text)
     except ValueError:
         raise SettingError(f"{key} is {text!r}, expected a number") from None
-    if kind is int and value < 1:
+    if count < 1:
         raise SettingError(f"{key} is {text}, expected 1 or more")
-    if kind is float and not (_shared(value) or (key == "gpus" and value == 0)):
-        least = "0 or more" if key == "gpus" else "more than 0"
-        raise SettingError(f"{key} is {text}, expected {least}, and a whole number above 1")
-    return value
+    return count
 
 
-def _shared(share):
-    """Whether Ray can give a trial so much: a part of one core or GPU, or whole ones."""
-    return 0 < share <= 1 or (share > 1 and share.is_integer())
+def _word(_, text):
+    return str(text)
 
 
 def _space(file):
@@ -164,6 +169,8 @@ def run_sweep(sweep, home, ray_address=None):
     """
     home = Path(home).resolve()
     _ask(sweep, home)
+    if torch.cuda.is_available() and not sweep.gpus:
+        print("The trials train without a GPU; --gpus=0.5 would give each half of one")
     config = configured(sweep.given)
     if getattr(get_model(sweep.given["model"]), "reads_text", lambda config: False)(config):
         run.embed(
