@@ -175,7 +175,7 @@ def _settings(asked):
 
 def _commit(git):
     """The commit of a manifest as a page names it."""
-    return f"{git['commit'][:7]}{' with changes' * git['dirty']}" if git else "an unknown commit"
+    return f"{git['commit'][:7]}{' with changes' * git['dirty']}" if git else "one not known"
 
 
 def _unrecorded(home, folders, count):
