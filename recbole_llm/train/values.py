@@ -87,7 +87,8 @@ def check(config):
             raise SettingError(
                 f"config key `disturb_histories` has {share!r}, expected shares of more than 0 and at most 1"
             )
-    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["eval_args"]["order"] != "TO":
+    is_sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+    if is_sequential and config["eval_args"]["order"] != "TO" and not config["split_column"]:
         raise SettingError(
             f"eval_args has order {config['eval_args']['order']}, but {config['model']} predicts what comes next; "
             "set order to TO, the order of time"
