@@ -65,21 +65,12 @@ def check(s, dense):
             f"item_llm_mode: {s.item_llm_mode} would read every item's text at every step, for rag_fusion: "
             f"{s.rag_fusion} looks among all items; set item_llm_mode: frozen or table"
         )
-    if (
-        s.rag_query == "user"
-        and s.rag_fusion in OF_ITEMS
-        and s.head == "classifier"
-        and s.rag_similarity == "l2"
-    ):
+    users_ask_by_distance = s.rag_query == "user" and s.rag_fusion in OF_ITEMS and s.rag_similarity == "l2"
+    if users_ask_by_distance and s.head == "classifier":
         raise SettingError(
             "head: classifier has rows with a bias, between which distances mean nothing; set rag_similarity: cosine"
         )
-    if (
-        s.rag_query == "user"
-        and s.rag_fusion in OF_ITEMS
-        and s.score == "cosine"
-        and s.rag_similarity == "l2"
-    ):
+    if users_ask_by_distance and s.score == "cosine":
         raise SettingError(
             "rag_similarity: l2 ranks as cosine does where rag_query: user and score: cosine make all lengths one; set "
             "rag_similarity: cosine, or rag_query: mean_items or last_item"
