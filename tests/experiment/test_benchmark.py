@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,17 +33,18 @@ def shop(tmp_path_factory):
     return write_carousel(tmp_path_factory.mktemp("shop"), n_items=40)
 
 
+def run_here(folder, threads):
+    """A training without a new process."""
+    try:
+        study.work(folder)
+    except Exception as error:
+        return str(error)
+
+
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Spare the tests a new process for each training."""
-
-    def run(folder, threads):
-        try:
-            study.work(folder)
-        except Exception as error:
-            return str(error)
-
-    monkeypatch.setattr(study, "run_in_process", run)
+    monkeypatch.setattr(study, "run_in_process", run_here)
 
 
 def plan_on(shop, **changes):
@@ -51,10 +53,19 @@ def plan_on(shop, **changes):
     return plan_from(given | {"data_path": str(shop)} | SMALL | changes)
 
 
+@pytest.fixture(scope="module")
+def made(shop, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "run_in_process", run_here)
+        home = tmp_path_factory.mktemp("made")
+        benchmark.run(plan_on(shop), home, workers=1)
+    return home
+
+
 @pytest.fixture
-def finished(shop, tmp_path, in_this_process):
-    benchmark.run(plan_on(shop), tmp_path, workers=1)
-    return tmp_path
+def finished(made, tmp_path, in_this_process):
+    """A benchmark that came to its end; each test has a copy, which it may change."""
+    return shutil.copytree(made, tmp_path, dirs_exist_ok=True)
 
 
 def test_each_model_is_searched_on_validation_and_tested_with_every_seed(finished):
