@@ -147,7 +147,7 @@ def test_what_a_model_wrote_is_called_so(shop, asked):
 def test_texts_of_users_are_no_texts_of_items(shop, tmp_path, capsys):
     place = run("users", shop)
     generated = str({"description": str(place)})
-    keys = {k: v for k, v in shop.items() if k not in ("cache", "vectors")}
+    keys = {k: v for k, v in shop.items() if k not in ("cache", "vectors")} | {"run_path": tmp_path / "runs"}
     with pytest.raises(SystemExit):
         cli.train(
             ["--model=LLMSeqRec", *(f"--{k}={v}" for k, v in keys.items()), f"--text_generated={generated}"]
