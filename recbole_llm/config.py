@@ -24,7 +24,7 @@ from recbole.utils import (
     training_arguments,
 )
 
-from .errors import SettingError
+from .errors import SettingError, meant
 
 PACKAGE = Path(__file__).resolve().parent
 # A wheel carries them inside the package; in a checkout they stand beside it.
@@ -222,9 +222,10 @@ def check_metrics(names):
     """Refuse a metric that RecBole has not, with the nearest one that it has."""
     for name in names:
         if name.lower() not in metric_types:
-            near = difflib.get_close_matches(name.lower(), metric_types, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(metric_types))}"
-            raise SettingError(f"no metric is called {name}; {hint}")
+            all_of_them = f"there are {', '.join(sorted(metric_types))}"
+            raise SettingError(
+                f"no metric is called {name}; {meant(name.lower(), metric_types, all_of_them)}"
+            )
 
 
 def read_files(paths):

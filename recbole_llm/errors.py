@@ -1,5 +1,7 @@
 """The errors of the house: each message says what was found, what was expected and what to do."""
 
+import difflib
+
 
 class SettingError(KeyError):
     """A configuration key is unknown, missing or has a value that cannot be used."""
@@ -23,3 +25,9 @@ class AnswerError(ValueError):
 
 class BackendError(RuntimeError):
     """A backend (local model or server) cannot do what was asked of it."""
+
+
+def meant(name, known, otherwise=None):
+    """Which of the names ``known`` comes near ``name``; where none does ``otherwise``, or what they are."""
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]}?" if near else otherwise or f"expected one of {', '.join(known)}"

@@ -12,11 +12,10 @@ from dataclasses import replace
 import yaml
 
 from ..config import PROPERTIES
-from ..errors import SettingError
+from ..errors import SettingError, meant
 from ..model import get_model
 from ..text.location import is_here
 from ..train.build import configure
-from ..train.values import meant
 from . import plan as plans
 from .plan import words
 from .space import Entry

@@ -39,9 +39,8 @@ def run(plan, home, workers=2, cluster=None):
         raise SettingError(f"out is {home}, which is a file; give a folder")
     _refuse_unknown(plan)
     if cluster:
-        connect(
-            cluster.address
-        )  # before anything is embedded or trained: there may be no Ray, or nobody there
+        # before anything is embedded or trained: there may be no Ray, or nobody there
+        connect(cluster.address)
     planned = [(one, data, _settings(one, data, plan)) for data in plan.datasets for one in plan.entries]
     searches = [_trials(*each, plan) for each in planned]
     tests = [home / data / one.name / f"seed-{n}" for one, data, _ in planned for n in plan.seeds]

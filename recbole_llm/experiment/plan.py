@@ -3,11 +3,10 @@
 from dataclasses import dataclass, replace
 
 from ..config import check_metrics, literal, read_files
-from ..errors import SettingError
+from ..errors import SettingError, meant
 from ..evaluation.markdown import pretty
 from ..evaluation.ranks import GAINS
 from ..model import get_model
-from ..train.values import meant
 from .space import entry
 
 SPLIT = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}

@@ -86,9 +86,8 @@ def _scheduler(grace, epochs, points):
             if "epochs" not in result:
                 return self.CONTINUE
             if self.halving is None:
-                home = Path(
-                    trial.remote_experiment_path
-                ).parent  # where the search lies now; it may have been moved
+                # where the search lies now; it may have been moved
+                home = Path(trial.remote_experiment_path).parent
                 self.halving = Halving(grace, epochs, home / REPORTS)
             goes_on = self.halving.goes_on(_folder(trial), result["epochs"], result["validation"])
             return self.CONTINUE if goes_on or _settings(trial.config, points) == points[0] else self.STOP

@@ -78,15 +78,10 @@ def plan_from(given):
         If a key, a value or the space cannot be used; nothing was trained then.
     """
     given = dict(given)
-    kinds = {
-        "trials": _count,
-        "search": _word,
-        "grace": _count,
-        "workers": _count,
-        "cpus": share,
-        "gpus": share,
-    }
+    kinds = {"trials": _count, "grace": _count, "workers": _count, "cpus": share, "gpus": share}
     own = {key: kind(key, given.pop(key)) for key, kind in kinds.items() if key in given}
+    if "search" in given:
+        own["search"] = given.pop("search")
     file = given.pop("space", None)
     given = {"model": "LLMSeqRec"} | read_files(given.pop("config_files", "").split()) | given
     if "dataset" not in given:
@@ -126,10 +121,6 @@ def _count(key, text):
     if count < 1:
         raise SettingError(f"{key} is {text}, expected 1 or more")
     return count
-
-
-def _word(_, text):
-    return str(text)
 
 
 def _space(file):

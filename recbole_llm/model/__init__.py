@@ -1,12 +1,11 @@
 """The models by name: ours first, then those of installed plug-ins, then RecBole's."""
 
-import difflib
 from importlib import import_module
 from importlib.metadata import entry_points
 
 from recbole.utils import get_model as recbole_get_model
 
-from ..errors import SettingError
+from ..errors import SettingError, meant
 from .comparators.llm_infer import LLMInfer
 from .comparators.llm_init import LLMInit
 from .comparators.llm_seq_sim import LLMSeqSim
@@ -43,8 +42,7 @@ def get_model(name):
         return type(name, (recbole_get_model(name.removeprefix(THEIRS)),), {})
     if name in known_names() or name.lower() in BOOSTERS:
         return recbole_get_model(name)
-    near = difflib.get_close_matches(name, known_names(), 1)
-    hint = f"did you mean {near[0]}?" if near else f"ours are {', '.join(MODELS)}"
+    hint = meant(name, known_names(), f"ours are {', '.join(MODELS)}")
     raise SettingError(f"no model is called {name}; {hint}")
 
 

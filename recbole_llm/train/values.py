@@ -1,13 +1,12 @@
 """What the keys of a run may be: those of ``properties/overall.yaml``, and of RecBole's the ones it takes unchecked."""
 
-import difflib
 from dataclasses import dataclass
 from typing import Literal
 
 from recbole.utils import ModelType
 
 from ..config import settings_from
-from ..errors import SettingError
+from ..errors import SettingError, meant
 
 LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
 
@@ -103,9 +102,3 @@ def check(config):
 def _one_of(key, value, known):
     if value not in known:
         raise SettingError(f"config key `{key}` has {value!r}; {meant(value, known)}")
-
-
-def meant(value, known):
-    """Which of the names ``known`` comes near ``value``, or what they are where none does."""
-    near = difflib.get_close_matches(value, known, 1)
-    return f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
