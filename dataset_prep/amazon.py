@@ -17,11 +17,10 @@ import pandas as pd
 
 from dataset_prep.amazon_lines import ITEM_COLUMNS, read_metadata, read_reviews
 from dataset_prep.atomic import Record, first_of_each_pair, k_core, state_of, write_atomic
-from dataset_prep.check import check_atomic
+from dataset_prep.check import check_foreign
 from dataset_prep.errors import PrepError
 from dataset_prep.extra import as_plan, join_extra
 from dataset_prep.record import file_hash
-from dataset_prep.screen import console
 from dataset_prep.source import download, keep_downloads_in, places
 
 _SNAP = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles"
@@ -100,8 +99,7 @@ def prepare(name, raw_path=None, out="dataset", *, reviews=None, metadata=None, 
     settings = {"name": name, "k": k, "extra_text": plan}
     state = state_of(directory, name, settings, raw_path or reviews)
     if state == "foreign":
-        check_atomic(directory, name)
-        console.print(f"{directory} was not made by dataset_prep and is used as it is", markup=False)
+        check_foreign(directory, name)
     if state in ("foreign", "ready"):
         return directory
     if bool(reviews) != bool(metadata):

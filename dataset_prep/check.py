@@ -1,6 +1,7 @@
 """Checks of an existing data set in RecBole's atomic form: refused with the file, the line and the cure."""
 
 import csv
+import functools
 import io
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pandas as pd
 
 from dataset_prep.cells import TYPES
 from dataset_prep.errors import PrepError
+from dataset_prep.screen import console
 
 SUFFIXES = ("inter", "item", "user")
 _IDS = {"inter": ("user_id", "item_id"), "item": ("item_id",), "user": ("user_id",)}
@@ -48,6 +50,17 @@ def check_atomic(directory, name, columns=("user_id", "item_id", "timestamp")):
                 f"{path} does not exist; prepare the data set, or set data_path to the folder above it"
             )
     return found
+
+
+def check_foreign(directory, name):
+    """Check the atomic files of a known data set that this package did not write, and say that they are taken."""
+    check_atomic(directory, name)
+    _say_foreign(Path(directory))
+
+
+@functools.cache  # a benchmark comes here with every training
+def _say_foreign(directory):
+    console.print(f"{directory} was not made by dataset_prep and is used as it is", markup=False)
 
 
 def _check_file(path, needed, ids, unique):

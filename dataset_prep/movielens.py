@@ -15,12 +15,11 @@ from pathlib import Path
 import pandas as pd
 
 from dataset_prep.atomic import Record, state_of, write_atomic
-from dataset_prep.check import check_atomic
+from dataset_prep.check import check_foreign
 from dataset_prep.errors import PrepError
 from dataset_prep.extra import as_plan, join_extra
 from dataset_prep.grouplens import TYPES, read_graph, read_movies, read_ratings, read_users
 from dataset_prep.record import file_hash
-from dataset_prep.screen import console
 from dataset_prep.source import Source, download, keep_downloads_in, places, verify
 
 HOST = "https://files.grouplens.org/datasets/movielens"
@@ -79,8 +78,7 @@ def prepare(name, raw_path=None, out="dataset", extra_text=None):
     settings = {"name": name, "extra_text": plan}
     state = state_of(directory, name, settings, raw_path)
     if state == "foreign":
-        check_atomic(directory, name)
-        console.print(f"{directory} was not made by dataset_prep and is used as it is", markup=False)
+        check_foreign(directory, name)
     if state in ("foreign", "ready"):
         return directory
     source = find_source(name, raw_path, out)

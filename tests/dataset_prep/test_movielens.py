@@ -167,11 +167,13 @@ def test_the_main_job_takes_a_data_set_as_its_owner_prepared_it(raw, tmp_path):
     assert "plot" in rows_of(directory, "item")
 
 
-def test_the_users_own_atomic_files_are_used_as_they_are(tmp_path):
+def test_the_users_own_atomic_files_are_used_as_they_are_which_is_said_once(tmp_path, capsys):
     (tmp_path / "ml-1m").mkdir()
     content = "user_id:token\titem_id:token\ttimestamp:float\n1\t1\t1\n"
     (tmp_path / "ml-1m" / "ml-1m.inter").write_text(content)
     directory = dataset_prep.prepare("ml-1m", out=tmp_path)
+    assert dataset_prep.prepare("ml-1m", out=tmp_path) == directory
+    assert capsys.readouterr().out.count("used as it is") == 1
     assert [path.name for path in directory.iterdir()] == ["ml-1m.inter"]
     assert text_of(directory, "inter") == content
 
