@@ -135,7 +135,8 @@ class Watched(ProductScore, nn.Module):
         """(B, E): the sum of a session's states, each by its bearing on the last one, SR-GNN's eq. (6)."""
         inside_BL = torch.arange(event_BLE.shape[1], device=event_BLE.device) < length_B[:, None]
         weight_BL1 = self.weigh(torch.sigmoid(self.of_last(local_BE)[:, None] + self.of_event(event_BLE)))
-        return (event_BLE * weight_BL1 * inside_BL[..., None]).sum(1)
+        share_B1L = (weight_BL1.squeeze(2) * inside_BL)[:, None]
+        return (share_B1L @ event_BLE).squeeze(1)
 
     @property
     def own_view(self):

@@ -40,8 +40,9 @@ class _FullSoftmax(torch.autograd.Function):
         user_low_TH = F.pad(user_TH.to(dtype), (0, 0, 0, rounded(n_targets) - n_targets))
         chunk = max(CELLS // len(item_IH), FEWEST_ROWS)
         rows = min(chunk, len(user_low_TH))
-        # two buffers, used again by every chunk: fresh memory costs more than the sums
-        low_CI, exact_CI = user_low_TH.new_empty(rows, len(item_IH)), item_IH.new_empty(rows, len(item_IH))
+        # two buffers, one where both types are the same, for all chunks: fresh memory costs more than the sums
+        low_CI = user_low_TH.new_empty(rows, len(item_IH))
+        exact_CI = low_CI if low_CI.dtype == item_IH.dtype else item_IH.new_empty(rows, len(item_IH))
         grad_user_TH, grad_item_IH = torch.empty_like(user_TH), torch.zeros_like(item_IH)
         total = user_TH.new_zeros((), dtype=torch.float64)
         for start in range(0, n_targets, chunk):
