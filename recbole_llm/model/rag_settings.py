@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import SettingError
-from . import hier_llm_rec
-from .hier_llm_rec import LIVE
+from . import hier_settings
+from .hier_settings import LIVE
 from .ranges import COUNT, POSITIVE, SHARE, check_ranges
 
 OF_ITEMS = ("gated", "cross_attn", "prepend")
@@ -13,7 +13,7 @@ OF_SITUATIONS = ("memory", "knn_interp")
 
 
 @dataclass(frozen=True)
-class Settings(hier_llm_rec.Settings):
+class Settings(hier_settings.Settings):
     """The keys of ``properties/model/RAGLLMRec.yaml``, where each has its meaning and its default."""
 
     rag_fusion: Literal["gated", "cross_attn", "prepend", "memory", "knn_interp", "none"]

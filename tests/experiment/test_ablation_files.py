@@ -10,12 +10,12 @@ from carousel import TINY, house, write_carousel
 
 from recbole_llm.config import PROPERTIES, settings_from
 from recbole_llm.experiment.ablation import entries_of
-from recbole_llm.model import get_model, hier_llm_rec, rag_llm_rec
+from recbole_llm.model import get_model, hier_settings, rag_settings
 from recbole_llm.text.location import DEFAULT_MODEL
 from recbole_llm.train.build import build, configure, known_to
 
 MODELS = ("LLMSeqRec", "HierLLMRec", "RAGLLMRec", "LLM4SBR")
-CHECKS = {"HierLLMRec": [hier_llm_rec.check], "RAGLLMRec": [hier_llm_rec.check, rag_llm_rec.check]}
+CHECKS = {"HierLLMRec": [hier_settings.check], "RAGLLMRec": [hier_settings.check, rag_settings.check]}
 DATASETS = ("carousel", "ml-100k", "ml-1m", "amazon-beauty")  # whose files may set what a switch sets
 ALIKE = {("the answer itself", "one name")}  # of stand-ins, which are names
 
