@@ -3,7 +3,8 @@
 Every process builds the same data and draws the same batches; of a training batch it gathers its own rows, of an
 evaluation it takes every n-th batch. Gradients are weighed by targets and summed, so that a step is one process's but
 for the order of additions; what was found for each target is gathered before any metric is computed. (RecBole
-averages the metrics of the shards, repeated rows included, RecBole #1872.) Only the first process writes.
+averages the metrics of the shards, repeated rows included, RecBole #1872.) Only the first process writes. A loss that
+compares the rows of a batch with each other compares those of each process alone.
 
 Without a process group all of this does nothing. ``torchrun`` brings its own group; ``--nproc`` starts one here.
 """
