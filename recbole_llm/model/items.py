@@ -167,7 +167,7 @@ class PopularityGate(nn.Module):
         )
         self.register_buffer("popularity_I3", popularity_I3 if kappa > 0 else torch.zeros_like(popularity_I3))
         # kappa 0 is the ablation "gate without popularity": every seen item trusts its own vector alike
-        self.register_buffer("trust_I1", torch.where(count_I > 0, count_I / (count_I + kappa), 0.0)[:, None])
+        self.register_buffer("trust_I1", trust(count_I, kappa))
         self.norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
         self.linear = nn.Linear(2 * hidden_size + 3, hidden_size)
         nn.init.zeros_(self.linear.bias)
@@ -186,6 +186,11 @@ class PopularityGate(nn.Module):
     def forward(self, id_IH, text_IH, item_N=None):
         """(I, H) in [0, 1), of all items or of those that ``item_N`` names."""
         return rows_of(self.trust_I1, item_N) * torch.sigmoid(self.logit(id_IH, text_IH, item_N))
+
+
+def trust(count_I, kappa):
+    """(I, 1): c_i = n_i / (n_i + kappa), how much of an item with n_i events its own vector may be; 0 if unseen."""
+    return torch.where(count_I > 0, count_I / (count_I + kappa), 0.0)[:, None]
 
 
 def rows_of(table_I, item_N=None):

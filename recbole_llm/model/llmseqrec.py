@@ -2,7 +2,8 @@
 
 Each item has a vector of its own and vectors of its texts, made ahead of training by a frozen encoder. The texts are
 whitened, adapted by a mixture of experts and weighed against each other; a gate that knows how often the item was seen
-in training decides, dimension by dimension, how much of the item is text. An item never seen is text alone.
+in training decides, dimension by dimension, how much of the item is text. An item never seen is text alone. Beside that
+product the score may have the likeness of texts (``likeness.py``), whose vectors then stand behind the others.
 
 There is no reference paper; the parts and their sources are named in ``items.py``, ``fusion.py``, ``encoders.py`` and
 ``losses.py``.
@@ -34,6 +35,7 @@ from .attention import TIME_BUCKETS, time_bucket
 from .base import VectorRecommender
 from .encoders import LiGREncoder, SASRecEncoder, start_small
 from .fusion import FusedItems
+from .likeness import Likeness
 from .neighbours import Neighbours
 from .ranges import COUNT, NOT_NEGATIVE, POSITIVE, RATE, SHARE, check_ranges
 from .streams import CrossStreams
@@ -72,6 +74,8 @@ class Settings:
     text_trainable: bool
     fusion: Literal["gate", "sum", "concat", "text_only", "id_only", "nullspace", "dual"]
     kappa: float
+    likeness_events: int
+    likeness_rare: float
     ctx_gate: bool
     id_init: Literal["pca", "random", "zeros"]
     id_dropout: float
@@ -89,7 +93,8 @@ RANGES = {
     "dropout attention_dropout adaptor_dropout": RATE,
     "id_dropout gbce_calibration": SHARE,
     "temperature align_temperature time_unit": POSITIVE,
-    "kappa adaptor_weight_decay lambda_align lambda_feat feat_warmup lambda_sd": NOT_NEGATIVE,
+    """likeness_events likeness_rare kappa adaptor_weight_decay lambda_align lambda_feat feat_warmup
+    lambda_sd""": NOT_NEGATIVE,
 }
 
 
@@ -102,6 +107,10 @@ class LLMSeqRec(VectorRecommender):
         _check(s, self.dense)
         size = s.hidden_size
         self.table = FusedItems(s, dataset)
+        self.likeness = None
+        if s.likeness_events and s.fusion != "id_only":
+            how = s.likeness_events, s.kappa, s.likeness_rare
+            self.likeness = Likeness(dataset.text_vectors.values(), dataset.train_counts(), *how)
         self.streams = CrossStreams(size, s.n_heads, s.dropout) if s.fusion == "dual" else None
         self.sequence = (LiGREncoder if s.encoder == "ligr" else SASRecEncoder)(s, self.max_seq_length)
         self.gap = nn.Embedding(TIME_BUCKETS, size) if s.time_input else None
@@ -124,9 +133,13 @@ class LLMSeqRec(VectorRecommender):
     # ------------------------------------------------------------------ items
 
     def items(self, item_N=None):
-        """(I, H), or (I, 2 H) for ``dual``: the items, or those that ``item_N`` names, fused as ``fusion`` says."""
+        """(I, H), or (I, 2 H) for ``dual``: the items, or those that ``item_N`` names, fused as ``fusion`` says.
+
+        With ``likeness_events`` their texts stand behind, W numbers more.
+        """
         self._kept["parts"] = parts = self.table.parts(item_N)
-        return self.table(parts)
+        item_IH = self.table(parts)
+        return item_IH if self.likeness is None else torch.cat([item_IH, self.likeness.items(item_N)], 1)
 
     @property
     def reads_other_items(self):
@@ -135,9 +148,15 @@ class LLMSeqRec(VectorRecommender):
 
     def scored(self, item_IH, item_N=None):
         """The items as the score multiplies them: of length 1 for the cosine; for dot a popular one may be longer."""
-        if self.settings.score == "dot":
-            return item_IH
-        return F.normalize(self.table.normalised(item_IH), dim=-1)
+        item_IH, *text = self._apart(item_IH)
+        if self.settings.score == "cosine":
+            item_IH = F.normalize(self.table.normalised(item_IH), dim=-1)
+        return torch.cat([item_IH, *(self.likeness.scored(text_IW, item_N) for text_IW in text)], 1)
+
+    def _apart(self, vectors):
+        """The fused vectors and, where ``likeness_events`` has them stand behind, the texts."""
+        behind = 0 if self.likeness is None else self.likeness.width
+        return vectors.tensor_split([vectors.shape[1] - behind], 1) if behind else (vectors,)
 
     @torch.no_grad()
     def id_shares(self):
@@ -157,7 +176,10 @@ class LLMSeqRec(VectorRecommender):
             If the fusion scores items by vectors of their own, which a new item does not have.
         """
         count, first = len(next(iter(aligned.values())).present), self.n_items
-        self.table.extend([aligned[field] for field in self.text_fingerprints])
+        aligned = [aligned[field] for field in self.text_fingerprints]
+        self.table.extend(aligned)
+        if self.likeness is not None:
+            self.likeness.extend(aligned)
         self.n_items = first + count
         self._kept.clear()
         return range(first, self.n_items)
@@ -168,14 +190,15 @@ class LLMSeqRec(VectorRecommender):
         """(T, H): for each event asked for the vector that scores what comes next, the temperature included."""
         item_T = layout.pack(item_seq_BL)
         if self.table.context is not None:
-            self.current_items()  # makes the parts, once a batch
-            input_TH = self.table.in_context(item_T, layout, self._kept["parts"])
+            _, *text = self._apart(F.embedding(item_T, self.current_items()))
+            input_TH = torch.cat([self.table.in_context(item_T, layout, self._kept["parts"]), *text], 1)
         else:
             input_TH = F.embedding(item_T, self.current_items())
         return self.read(input_TH, layout, beside.elapsed_BL, beside.next_elapsed_BL)
 
     def read(self, input_TH, layout, elapsed_BL, next_elapsed_BL=None):
         """(T, H): the same from the vectors of the events' items, however they were made."""
+        input_TH, *text = self._apart(input_TH)
         input_TH = self.table.normalised(input_TH)
         if self.gap is not None:
             input_TH = input_TH + self._gap_vectors(layout, elapsed_BL)
@@ -191,9 +214,9 @@ class LLMSeqRec(VectorRecommender):
             if layout.asked_T is not None:
                 wait_T = wait_T[layout.asked_T]
             user_TH = user_TH + self.query_gap(time_bucket(wait_T, self.settings.time_unit))
-        if self.settings.score == "dot":
-            return user_TH
-        return F.normalize(user_TH, dim=-1) / losses.temperature_of(self.log_temperature)
+        if self.settings.score == "cosine":
+            user_TH = F.normalize(user_TH, dim=-1) / losses.temperature_of(self.log_temperature)
+        return torch.cat([user_TH, *(self.likeness.users(text_TW, layout) for text_TW in text)], 1)
 
     def _gap_vectors(self, layout, elapsed_BL):
         """(T, H): an embedding of the time since the event before; bucket 0 for the first."""

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from carousel import N_ITEMS, house, token_vectors, write_carousel
 from recbole.model.sequential_recommender import SASRec
 
@@ -41,6 +42,9 @@ SWITCHES = [
     *({"id_init": start} for start in ("pca", "random", "zeros")),
     {"ctx_gate": True},
     {"kappa": 0.0},
+    {"likeness_events": 3, "likeness_rare": 2.0},
+    {"likeness_events": 2, "score": "dot", "ctx_gate": True},
+    {"likeness_events": 1, "fusion": "dual", "train_rows": "prefix"},
     {"text_trainable": True},
     {"n_experts": 1},
     {"lambda_feat": 0.1, "feat_warmup": 0},
@@ -123,6 +127,8 @@ def unseen(world):
     """Make one item unseen: as if the training part had never held it."""
     gate = world.model.table.gate
     gate.trust_I1[3] = 0
+    if world.model.likeness is not None:
+        world.model.likeness.lean_I1[3] = 1 + world.model.settings.likeness_rare
     return 3
 
 
@@ -141,8 +147,34 @@ def test_the_own_vector_of_an_unseen_item_plays_no_part(folder):
     assert torch.equal(world.model.full_sort_predict(batch), before)
 
 
-def test_a_new_item_is_ranked_by_its_text_without_training(folder):
-    world = house(folder, fields=("title", "colour"))
+@torch.no_grad()
+def test_the_likeness_of_the_last_texts_is_added_to_the_score_and_rare_items_lean_on_it(folder):
+    world = house(folder, likeness_events=2, likeness_rare=3.0, kappa=5.0)
+    model, layout = world.model.eval(), Layout.of(torch.tensor([3, 1]))
+    model.likeness.weight_K.copy_(torch.tensor([0.7, 0.2]))
+    history, elapsed = torch.tensor([[4, 5, 6], [7, 0, 0]]), torch.zeros(2, 3, dtype=torch.long)
+    user_TS = model.encode(history, layout, Beside(elapsed))
+    behind = model.likeness.width
+    item_IS = model.scored(model.current_items())
+    added_TI = user_TS[:, -behind:] @ item_IS[:, -behind:].t()
+
+    text = F.normalize(model.likeness.text_IW, dim=1)
+    count_I = world.train._dataset.train_counts()
+    lean_I = 1 + 3.0 * (1 - count_I / (count_I + 5.0))
+    for place, events in zip(layout.last_B, ([6, 5], [7]), strict=True):
+        expected_I = sum(weight * text @ text[item] for weight, item in zip((0.7, 0.2), events, strict=False))
+        assert torch.allclose(added_TI[place], expected_I * lean_I, atol=1e-6)
+    assert (item_IS[0, -behind:] == 0).all(), "padding is like nothing"
+
+    scores = model.full_sort_predict(next(iter(world.test))[0])
+    model.likeness.weight_K.zero_()
+    model.train(), model.eval()
+    assert (model.full_sort_predict(next(iter(world.test))[0]) - scores).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("keys", [{}, {"likeness_events": 3, "likeness_rare": 2.0}], ids=str)
+def test_a_new_item_is_ranked_by_its_text_without_training(folder, keys):
+    world = house(folder, fields=("title", "colour"), **keys)
     world.model.eval()
     batch = next(iter(world.test))[0]
     before = world.model.full_sort_predict(batch)
@@ -302,6 +334,7 @@ def test_the_context_of_a_window_is_no_target(folder):
         {},
         {"fusion": "dual"},
         {"ctx_gate": True},
+        {"likeness_events": 3},
         {"time_input": True},
         {"time_mode": "bias"},
         {"time_mode": "tisasrec"},
@@ -356,6 +389,7 @@ def test_weight_decay_of_the_adaptors_is_their_own(folder):
         {"loss": "ssm", "negatives": "batch"},
         {"loss": "bce", "ctx_gate": True, "whiten": "none"},
         {"loss": "ssm", "fusion": "nullspace"},
+        {"loss": "ssm", "likeness_events": 3},
         {"loss": "ssm", "lambda_align": 0.1, "text_trainable": True},
         {"loss": "ssm", "train_rows": "prefix", "fusion": "dual"},
     ],

@@ -16,6 +16,7 @@ VARIANTS = [
     {"position": "relative", "time_mode": "bias", "time_input": True},
     {"encoder": "sasrec", "position": "learned", "fusion": "id_only", "score": "dot"},
     {"fusion": "dual", "time_mode": "tisasrec"},
+    {"likeness_events": 3},
 ]
 
 
