@@ -51,6 +51,7 @@ class VectorRecommender(SequentialRecommender):
     learns = True  # whether it has weights to train
     causal = True  # whether it reads left to right, so that every position of a window can be a target
     reads_other_items = False  # whether a training batch reads items that it does not name
+    n_fixed = 0  # the last numbers of each scored vector that learn nothing
     items_are_dear = False  # whether to make fewer of them is worth a search for those that a batch names
 
     def __init__(self, config, dataset, settings):
@@ -134,7 +135,7 @@ class VectorRecommender(SequentialRecommender):
         s = self.settings
         match s.loss:
             case "ce":
-                return losses.full_softmax(user_TH, item_IH, target_T)
+                return losses.full_softmax(user_TH, item_IH, target_T, self.n_fixed)
             case "ssm":
                 return losses.sampled_softmax(user_TH, item_IH, target_T, negative, log_q)
             case "gbce" | "bce":

@@ -45,8 +45,9 @@ class Likeness(nn.Module):
         """(I, W): the texts of all items, or (N, W) of those that ``item_N`` names; zeros where there is none."""
         return rows_of(self.text_IW, item_N)
 
-    def scored(self, text_NW, item_N=None):
-        """(N, W): the same as they are scored; in training all items lean on them alike."""
+    def scored(self, item_N=None):
+        """(I, W), or (N, W): the same as they are scored; in training all items lean on them alike."""
+        text_NW = self.items(item_N)
         return text_NW if self.training else text_NW * rows_of(self.lean_I1, item_N)
 
     def users(self, text_TW, layout):

@@ -17,7 +17,8 @@ Where this differs from its specification:
 - there are no embeddings of hour and weekday, and no whitening weighed by frequency;
 - relative positions (HSTU's P) are a choice of ``position`` of their own, since order is known where times are not.
 
-Shapes: B batch, L max history length, T packed events, I items with padding, F fields, D text-vector size, H hidden.
+Shapes: B batch, L max history length, T packed events, I items with padding, F fields, D text-vector size, H hidden,
+W numbers of texts that stand behind, S = H + W.
 """
 
 from dataclasses import dataclass, replace
@@ -133,13 +134,9 @@ class LLMSeqRec(VectorRecommender):
     # ------------------------------------------------------------------ items
 
     def items(self, item_N=None):
-        """(I, H), or (I, 2 H) for ``dual``: the items, or those that ``item_N`` names, fused as ``fusion`` says.
-
-        With ``likeness_events`` their texts stand behind, W numbers more.
-        """
+        """(I, H), or (I, 2 H) for ``dual``: the items, or those that ``item_N`` names, fused as ``fusion`` says."""
         self._kept["parts"] = parts = self.table.parts(item_N)
-        item_IH = self.table(parts)
-        return item_IH if self.likeness is None else torch.cat([item_IH, self.likeness.items(item_N)], 1)
+        return self.table(parts)
 
     @property
     def reads_other_items(self):
@@ -147,16 +144,24 @@ class LLMSeqRec(VectorRecommender):
         return self.neighbours is not None
 
     def scored(self, item_IH, item_N=None):
-        """The items as the score multiplies them: of length 1 for the cosine; for dot a popular one may be longer."""
-        item_IH, *text = self._apart(item_IH)
+        """The items as the score multiplies them: of length 1 for the cosine; for dot a popular one may be longer.
+
+        With ``likeness_events`` their texts stand behind, W numbers more.
+        """
         if self.settings.score == "cosine":
             item_IH = F.normalize(self.table.normalised(item_IH), dim=-1)
-        return torch.cat([item_IH, *(self.likeness.scored(text_IW, item_N) for text_IW in text)], 1)
+        return item_IH if self.likeness is None else torch.cat([item_IH, self.likeness.scored(item_N)], 1)
 
-    def _apart(self, vectors):
-        """The fused vectors and, where ``likeness_events`` has them stand behind, the texts."""
-        behind = 0 if self.likeness is None else self.likeness.width
-        return vectors.tensor_split([vectors.shape[1] - behind], 1) if behind else (vectors,)
+    @property
+    def n_fixed(self):
+        """How many numbers of texts stand behind an item's."""
+        return 0 if self.likeness is None else self.likeness.width
+
+    def with_texts(self, vectors_NH, item_N=None):
+        """(N, H + W): the vectors of items as ``read`` takes them, with ``likeness_events`` their texts behind."""
+        return (
+            vectors_NH if self.likeness is None else torch.cat([vectors_NH, self.likeness.items(item_N)], 1)
+        )
 
     @torch.no_grad()
     def id_shares(self):
@@ -187,18 +192,21 @@ class LLMSeqRec(VectorRecommender):
     # ------------------------------------------------------------------ histories
 
     def encode(self, item_seq_BL, layout, beside):
-        """(T, H): for each event asked for the vector that scores what comes next, the temperature included."""
+        """(T, S): for each event asked for the vector that scores what comes next, the temperature included."""
         item_T = layout.pack(item_seq_BL)
         if self.table.context is not None:
-            _, *text = self._apart(F.embedding(item_T, self.current_items()))
-            input_TH = torch.cat([self.table.in_context(item_T, layout, self._kept["parts"]), *text], 1)
+            self.current_items()  # makes the parts, once a batch
+            input_TH = self.table.in_context(item_T, layout, self._kept["parts"])
         else:
             input_TH = F.embedding(item_T, self.current_items())
+        if self.likeness is not None:
+            item_N = self._kept["parts"].item  # a batch may have places among these for ids
+            input_TH = self.with_texts(input_TH, item_T if item_N is None else item_N[item_T])
         return self.read(input_TH, layout, beside.elapsed_BL, beside.next_elapsed_BL)
 
-    def read(self, input_TH, layout, elapsed_BL, next_elapsed_BL=None):
-        """(T, H): the same from the vectors of the events' items, however they were made."""
-        input_TH, *text = self._apart(input_TH)
+    def read(self, input_TS, layout, elapsed_BL, next_elapsed_BL=None):
+        """(T, S): the same from the vectors of the events' items, however they were made."""
+        input_TH, text_TW = input_TS.tensor_split([input_TS.shape[1] - self.n_fixed], 1)
         input_TH = self.table.normalised(input_TH)
         if self.gap is not None:
             input_TH = input_TH + self._gap_vectors(layout, elapsed_BL)
@@ -216,7 +224,11 @@ class LLMSeqRec(VectorRecommender):
             user_TH = user_TH + self.query_gap(time_bucket(wait_T, self.settings.time_unit))
         if self.settings.score == "cosine":
             user_TH = F.normalize(user_TH, dim=-1) / losses.temperature_of(self.log_temperature)
-        return torch.cat([user_TH, *(self.likeness.users(text_TW, layout) for text_TW in text)], 1)
+        return (
+            user_TH
+            if self.likeness is None
+            else torch.cat([user_TH, self.likeness.users(text_TW, layout)], 1)
+        )
 
     def _gap_vectors(self, layout, elapsed_BL):
         """(T, H): an embedding of the time since the event before; bucket 0 for the first."""

@@ -33,8 +33,8 @@ class _FullSoftmax(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, user_TH, item_IH, target_T, dtype):
-        n_targets = len(target_T)
+    def forward(ctx, user_TH, item_IH, target_T, n_fixed, dtype):
+        n_targets, n_learned = len(target_T), item_IH.shape[1] - n_fixed
         item_low_IH = item_IH.to(dtype)
         item_low_HI = item_low_IH.t().contiguous()
         user_low_TH = F.pad(user_TH.to(dtype), (0, 0, 0, rounded(n_targets) - n_targets))
@@ -43,7 +43,7 @@ class _FullSoftmax(torch.autograd.Function):
         # two buffers, one where both types are the same, for all chunks: fresh memory costs more than the sums
         low_CI = user_low_TH.new_empty(rows, len(item_IH))
         exact_CI = low_CI if low_CI.dtype == item_IH.dtype else item_IH.new_empty(rows, len(item_IH))
-        grad_user_TH, grad_item_IH = torch.empty_like(user_TH), torch.zeros_like(item_IH)
+        grad_user_TH, grad_item_IH = torch.empty_like(user_TH), item_IH.new_zeros(len(item_IH), n_learned)
         total = user_TH.new_zeros((), dtype=torch.float64)
         for start in range(0, n_targets, chunk):
             user_CH, target_C1 = user_low_TH[start : start + chunk], target_T[start : start + chunk, None]
@@ -57,23 +57,27 @@ class _FullSoftmax(torch.autograd.Function):
             residue_CI = logit_CI
             residue_CI[:count], residue_CI[count:] = share_CI, 0
             grad_user_TH[start : start + chunk] = (residue_CI @ item_low_IH)[:count]
-            grad_item_IH += residue_CI.t() @ user_CH
+            grad_item_IH += residue_CI.t() @ user_CH[:, :n_learned]
+        ctx.n_fixed = n_fixed
         ctx.save_for_backward(grad_user_TH.div_(n_targets), grad_item_IH.div_(n_targets))
         return (total / n_targets).to(user_TH.dtype)
 
     @staticmethod
     def backward(ctx, grad):
         grad_user_TH, grad_item_IH = ctx.saved_tensors
-        return grad_user_TH * grad, grad_item_IH * grad, None, None
+        return grad_user_TH * grad, F.pad(grad_item_IH * grad, (0, ctx.n_fixed)), None, None, None
 
 
-def full_softmax(user_TH, item_IH, target_T):
-    """Mean cross-entropy of the target among all items but padding; the products in autocast's type where it is on."""
+def full_softmax(user_TH, item_IH, target_T, n_fixed=0):
+    """Mean cross-entropy of the target among all items but padding; the products in autocast's type where it is on.
+
+    The last ``n_fixed`` numbers of each item learn nothing: their gradient is not made.
+    """
     device, dtype = user_TH.device.type, user_TH.dtype
     if torch.is_autocast_enabled(device):
         user_TH, item_IH, dtype = user_TH.float(), item_IH.float(), torch.get_autocast_dtype(device)
     with torch.autocast(device, enabled=False):
-        return _FullSoftmax.apply(user_TH, item_IH, target_T, dtype)
+        return _FullSoftmax.apply(user_TH, item_IH, target_T, n_fixed, dtype)
 
 
 def sampled_softmax(user_TH, item_IH, target_T, negative, log_q_I=None):

@@ -64,8 +64,8 @@ def export(model, tokens, folder):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model = model.eval().cpu()
-    read_IH = model.current_items()
-    scored_IH = model.scored(read_IH)
+    fused_IH = model.current_items()
+    read_IH, scored_IH = model.with_texts(fused_IH), model.scored(fused_IH)
     _rename(folder / READ, lambda path: _save(path, read_IH))
     _rename(folder / SCORED, lambda path: _save(path, scored_IH))
     _rename(

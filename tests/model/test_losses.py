@@ -24,6 +24,17 @@ def naive_full_softmax(user, item, target):
     return F.cross_entropy(logit, target)
 
 
+def test_the_last_numbers_of_items_may_learn_nothing_and_all_else_is_the_same():
+    user, item, target = some(11, 30, 8)
+    whole, some_fixed = (losses.full_softmax(user, item, target, n_fixed) for n_fixed in (0, 3))
+    assert whole.item() == some_fixed.item()
+    of_user, of_item = torch.autograd.grad(whole, (user, item))
+    of_same_user, of_learned = torch.autograd.grad(some_fixed, (user, item))
+    assert torch.allclose(of_user, of_same_user, atol=1e-12)
+    assert torch.allclose(of_item[:, :5], of_learned[:, :5], atol=1e-12)
+    assert of_item[1:, 5:].abs().min() > 0 and (of_learned[:, 5:] == 0).all()
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     n_targets=st.integers(1, 150),
