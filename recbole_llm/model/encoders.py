@@ -6,6 +6,8 @@ https://arxiv.org/abs/2508.06450.
 Shapes: T events of the batch, H hidden, A heads, K = H / A.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from recbole.model.layers import TransformerEncoder
@@ -13,6 +15,18 @@ from torch import nn
 
 from .attention import AttentionBias, CausalAttention, IntervalTables, mix
 from .dropout import Dropout, dropped, rate_of
+
+
+@dataclass(frozen=True)
+class BlockSettings:
+    """The keys that all models with these blocks have."""
+
+    hidden_size: int
+    n_layers: int
+    n_heads: int
+    inner_multiplier: int
+    dropout: float
+    attention_dropout: float
 
 
 class LiGRBlock(nn.Module):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import SettingError
+from .encoders import BlockSettings
 from .ranges import COUNT, NOT_NEGATIVE, POSITIVE, RATE, SHARE, check_ranges
 from .rec_llm import CAUSAL
 
@@ -11,7 +12,7 @@ LIVE = ("lora", "full")  # ways in which the Item LLM itself learns
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(BlockSettings):
     """The keys of ``properties/model/HierLLMRec.yaml``, where each has its meaning and its default."""
 
     item_llm_mode: Literal["frozen", "table", "lora", "full"]
@@ -30,12 +31,6 @@ class Settings:
     lora_dropout: float
     lora_targets: str | list
     llm_recompute: bool
-    hidden_size: int
-    n_layers: int
-    n_heads: int
-    inner_multiplier: int
-    dropout: float
-    attention_dropout: float
     pool_user: Literal["mean", "last", "attention"]
     head: Literal["embed", "classifier", "tied"]
     score: Literal["cosine", "dot"]

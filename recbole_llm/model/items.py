@@ -54,6 +54,10 @@ class Whitening:
         """(I, W): the vectors under the map, zeros for items without text."""
         return ((vectors_ID.float() - self.mean_D) @ self.matrix_DW).masked_fill(~present_I[:, None], 0.0)
 
+    def rows(self, aligned):
+        """(I, W): the rows of an ``AlignedVectors`` under the map."""
+        return self(torch.as_tensor(aligned.vectors), torch.as_tensor(aligned.present))
+
     def scaled(self, factor):
         """The same map, its result multiplied with ``factor``."""
         return Whitening(self.mean_D, self.matrix_DW * factor)
@@ -131,10 +135,7 @@ class TextView(nn.Module):
         for f, field in enumerate(aligned):
             for v, whitening in enumerate(self.views[f]):
                 table_IW = getattr(self, f"table_{f}_{v}")
-                new_NW = whitening(torch.as_tensor(field.vectors), torch.as_tensor(field.present)).to(
-                    table_IW.device
-                )
-                extended_IW = torch.cat([table_IW.data, new_NW])
+                extended_IW = torch.cat([table_IW.data, whitening.rows(field).to(table_IW.device)])
                 is_weight = isinstance(table_IW, nn.Parameter)
                 setattr(self, f"table_{f}_{v}", nn.Parameter(extended_IW) if is_weight else extended_IW)
 

@@ -64,10 +64,7 @@ class Likeness(nn.Module):
     def extend(self, aligned):
         """Append the texts of new items: one ``AlignedVectors`` per field, in the order of the fields."""
         new_NW = side_by_side(
-            [
-                whitening(torch.as_tensor(field.vectors), torch.as_tensor(field.present))
-                for whitening, field in zip(self.maps, aligned, strict=True)
-            ]
+            [whitening.rows(field) for whitening, field in zip(self.maps, aligned, strict=True)]
         )
         self.text_IW = torch.cat([self.text_IW, new_NW.to(self.text_IW.device)])
         self.lean_I1 = torch.cat([self.lean_I1, self.lean_I1.new_full((len(new_NW), 1), 1 + self.rho)])

@@ -34,7 +34,7 @@ from ..errors import SettingError
 from . import losses
 from .attention import TIME_BUCKETS, time_bucket
 from .base import VectorRecommender
-from .encoders import LiGREncoder, SASRecEncoder, start_small
+from .encoders import BlockSettings, LiGREncoder, SASRecEncoder, start_small
 from .fusion import FusedItems
 from .likeness import Likeness
 from .neighbours import Neighbours
@@ -43,15 +43,9 @@ from .streams import CrossStreams
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(BlockSettings):
     """The keys of ``properties/model/LLMSeqRec.yaml``, where each has its meaning and its default."""
 
-    hidden_size: int
-    n_layers: int
-    n_heads: int
-    inner_multiplier: int
-    dropout: float
-    attention_dropout: float
     encoder: Literal["ligr", "sasrec"]
     position: Literal["learned", "rotary", "relative", "none"]
     time_mode: Literal["none", "bias", "tisasrec"]

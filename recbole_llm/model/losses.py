@@ -65,7 +65,10 @@ class _FullSoftmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         grad_user_TH, grad_item_IH = ctx.saved_tensors
-        return grad_user_TH * grad, F.pad(grad_item_IH * grad, (0, ctx.n_fixed)), None, None, None
+        grad_item_IH = grad_item_IH * grad
+        if ctx.n_fixed:  # to pad by nothing would be a copy
+            grad_item_IH = F.pad(grad_item_IH, (0, ctx.n_fixed))
+        return grad_user_TH * grad, grad_item_IH, None, None, None
 
 
 def full_softmax(user_TH, item_IH, target_T, n_fixed=0):

@@ -15,7 +15,7 @@ from torch import nn
 
 from ..errors import SettingError
 from ..text.location import locate
-from .encoders import LiGREncoder, SASRecEncoder, start_small
+from .encoders import BlockSettings, LiGREncoder, SASRecEncoder, start_small
 from .language_model import LanguageModel, adapters_of
 
 EPSILON = 1e-8  # of the inputs' norm: the numbers of a table may start at 0.01, those behind W_in at less
@@ -26,15 +26,9 @@ CAUSAL = ("transformer", "sasrec", "decoder", "none")
 
 
 @dataclass(frozen=True)
-class Scratch:
+class Scratch(BlockSettings):
     """What ``encoders.py`` wants to know of a transformer that reads no times."""
 
-    hidden_size: int
-    n_layers: int
-    n_heads: int
-    inner_multiplier: int
-    dropout: float
-    attention_dropout: float
     position: str = "rotary"
     time_mode: str = "none"
     time_unit: float = 1.0
