@@ -171,6 +171,25 @@ def audience(dataset):
     return torch.bincount(pairs % dataset.item_num, minlength=dataset.item_num), len(torch.unique(users))
 
 
+def refuse_repeats(dataset):
+    """Refuse a data set, before its split, of which a user has an item twice.
+
+    Raises
+    ------
+    DataError
+        It names the first such user and item.
+    """
+    fields = [dataset.uid_field, dataset.iid_field]
+    events = pd.DataFrame({field: np.asarray(dataset.inter_feat[field]) for field in fields})
+    again = events[events.duplicated()]
+    if len(again):
+        user, item = (dataset.id2token(field, again[field].iloc[0]) for field in fields)
+        raise DataError(
+            f"no_repeats says that nobody takes an item twice, but user {user} of `{dataset.dataset_name}` has item "
+            f"{item} again, one of {len(again):,} such events; set no_repeats: False"
+        )
+
+
 def events_before(loader):
     """User and item id of each target -> how many events its user had before it, as ``OffsetDataset.events_before``.
 

@@ -4,7 +4,7 @@ from . import beyond, leaks, legacy
 from .making import files, reproduction, settings, texts, training
 from .markdown import pretty, signed, table
 from .outcomes import CONVENTIONS, ONLY, RANK_COLUMN, baselines, capital, validated, validation_of
-from .protocol import HISTORY, split
+from .protocol import history, split
 from .ranks import metrics_from
 from .significance import side_of
 from .slices import by_disturbed, by_history, by_item, by_shortened, made_new, own_vectors
@@ -152,7 +152,7 @@ def protocol(outcomes):
     ]
     if first.test.masked:
         lines[2:2] = [
-            HISTORY,
+            history([outcome.name for outcome in outcomes if outcome.settings.get("no_repeats")]),
             "**Ties:** in the ranks, half of the items with the target's score come before it; RecBole's metrics break "
             f"ties arbitrarily. {_ties(outcomes)}".rstrip(),
         ]

@@ -17,6 +17,13 @@ def split(settings):
     return f"**Split:** {_how(settings)}."
 
 
+def history(models=()):
+    """What becomes of the items that a user has had, as one line; ``models`` are those that have ``no_repeats``."""
+    if not models:
+        return HISTORY
+    return f"{HISTORY} With `no_repeats` ({', '.join(models)}) it is left out both ways, and the two numbers are one."
+
+
 def _how(settings):
     asked = settings["eval_args"]
     if settings.get("benchmark_filename") or not asked.get("split"):

@@ -14,7 +14,7 @@ from ..evaluation.making import weights
 from ..evaluation.manifest import write_bytes, write_json
 from ..evaluation.markdown import duration, pretty, signed, table, whole_percent
 from ..evaluation.outcomes import CONVENTIONS, capital
-from ..evaluation.protocol import HISTORY, split
+from ..evaluation.protocol import history, split
 from ..evaluation.significance import ONE_USER
 from . import pictures, sections
 from .html import as_html
@@ -133,7 +133,8 @@ def split_of(findings):
     done = sorted((found for found in findings if found.seeds), key=lambda found: found.leaks is None)
     if not done:
         return ""
-    lines = [split(done[0].protocol), HISTORY]
+    one_way = [found.name for found in findings if found.seeds and found.settings.get("no_repeats")]
+    lines = [split(done[0].protocol), history(one_way)]
     return "\n".join(f"- {line}" for line in lines) + f"\n\n{told(done[0].leaks, done[0].protocol)}"
 
 

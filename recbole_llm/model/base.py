@@ -15,9 +15,9 @@ from recbole.utils import InputType
 
 from ..data.dataset import ELAPSED, NEXT_ELAPSED, NEXT_ITEMS
 from ..data.parts import ROW_END
-from ..errors import ArtifactError
+from ..errors import ArtifactError, SettingError
 from . import losses
-from .layout import Layout, is_even
+from .layout import Layout, is_even, so_far
 
 MOST = 1.0  # ids of a batch, as a share of all items, up to which a sampled loss makes the vectors of its items alone
 
@@ -50,6 +50,9 @@ class VectorRecommender(SequentialRecommender):
     input_type = InputType.POINTWISE
     learns = True  # whether it has weights to train
     causal = True  # whether it reads left to right, so that every position of a window can be a target
+    leaves_out_seen = (
+        True  # whether its full softmax can leave out what a history has, as ``no_repeats`` asks
+    )
     reads_other_items = False  # whether a training batch reads items that it does not name
     n_fixed = 0  # the last numbers of each scored vector that learn nothing
     items_are_dear = False  # whether to make fewer of them is worth a search for those that a batch names
@@ -58,6 +61,12 @@ class VectorRecommender(SequentialRecommender):
         super().__init__(config, dataset)
         self.settings = settings
         self.dense = config["train_rows"] == "dense"
+        self.no_repeats = bool(config["no_repeats"])
+        if self.no_repeats and settings.loss != "ce":
+            raise SettingError(
+                f"no_repeats leaves seen items out of a full softmax, found loss: {settings.loss}; set loss: ce, or "
+                "no_repeats: False"
+            )
         log_q_I = None
         if getattr(settings, "negatives", None) == "batch":
             log_q_I = log_chances(dataset.train_counts())
@@ -98,7 +107,9 @@ class VectorRecommender(SequentialRecommender):
         target_T = layout.pack(interaction[NEXT_ITEMS]) if self.dense else interaction[self.POS_ITEM_ID]
         with_target_T = target_places(target_T)
         target_T = target_T[with_target_T]
-        negative = item_N = None
+        negative = item_N = seen_TL = None
+        if self.no_repeats:
+            seen_TL = layout.pack(so_far(item_seq_BL))[with_target_T] if self.dense else item_seq_BL
         if s.loss != "ce":
             negative = losses.draw_negatives(s.negatives, s.n_negatives, target_T, self.n_items)
             item_N, item_seq_BL, target_T, negative = self._named(item_seq_BL, target_T, negative)
@@ -109,7 +120,7 @@ class VectorRecommender(SequentialRecommender):
                 user_TH = F.embedding(with_target_T, user_TH)
             log_q = self.log_q_I if self.log_q_I is None or item_N is None else self.log_q_I[item_N]
             scored_IH = self.scored(self.current_items(), item_N)
-            ranking = self.ranking_loss(user_TH, scored_IH, target_T, negative, log_q)
+            ranking = self.ranking_loss(user_TH, scored_IH, target_T, negative, log_q, seen_TL)
             return ranking, *self.regularisation(interaction)
         finally:
             self._kept.clear()
@@ -130,12 +141,12 @@ class VectorRecommender(SequentialRecommender):
         places = place[1:].split([each.numel() for each in ids])
         return item_N, *(part.view(each.shape) for part, each in zip(places, ids, strict=True))
 
-    def ranking_loss(self, user_TH, item_IH, target_T, negative=None, log_q=None):
+    def ranking_loss(self, user_TH, item_IH, target_T, negative=None, log_q=None, seen_TL=None):
         """The loss named by ``loss``: ce (full softmax), ssm (sampled softmax), gbce or bce."""
         s = self.settings
         match s.loss:
             case "ce":
-                return losses.full_softmax(user_TH, item_IH, target_T, self.n_fixed)
+                return losses.full_softmax(user_TH, item_IH, target_T, self.n_fixed, seen_TL)
             case "ssm":
                 return losses.sampled_softmax(user_TH, item_IH, target_T, negative, log_q)
             case "gbce" | "bce":

@@ -11,7 +11,7 @@ from . import losses
 from .base import target_places
 from .dropout import dropped, rate_of
 from .encoders import read
-from .layout import Layout, is_even
+from .layout import Layout, is_even, so_far
 
 PARTS = 4  # of GRU4Rec's batch, rows of like length together: less padding is computed
 
@@ -35,12 +35,21 @@ def dense(model_class):
 
 
 class _Dense:
+    leaves_out_seen = True
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.no_repeats = bool(config["no_repeats"])
+
     def calculate_loss(self, interaction):
         """Mean cross-entropy over all positions of all windows that have a target."""
-        columns = (interaction[name] for name in (self.ITEM_SEQ, self.ITEM_SEQ_LEN, NEXT_ITEMS))
-        user_TH, target_T = self.read(*columns)
-        place_T = target_places(target_T)
-        return losses.full_softmax(user_TH[place_T], self.item_embedding.weight, target_T[place_T])
+        item_seq_BL, told_BLK = interaction[self.ITEM_SEQ], interaction[NEXT_ITEMS][..., None]
+        if self.no_repeats:
+            told_BLK = torch.cat([told_BLK, so_far(item_seq_BL)], 2)
+        user_TH, told_TK = self.read(item_seq_BL, interaction[self.ITEM_SEQ_LEN], told_BLK)
+        place_T = target_places(told_TK[:, 0])
+        target_T, seen_TL = told_TK[place_T, 0], told_TK[place_T, 1:] if self.no_repeats else None
+        return losses.full_softmax(user_TH[place_T], self.item_embedding.weight, target_T, seen_TL=seen_TL)
 
 
 class _DenseSASRec(_Dense):
@@ -48,10 +57,10 @@ class _DenseSASRec(_Dense):
         """(B, H): the user vectors after each whole history."""
         return self._encode(item_seq, Layout.of(item_seq_len, only_last=True))
 
-    def read(self, item_seq_BL, length_B, next_item_BL):
-        """(T, H) and (T,): the vector of every event and the item that comes after it."""
+    def read(self, item_seq_BL, length_B, told_BLK):
+        """(T, H) and (T, K): the vector of every event and what is told of it."""
         layout = Layout.of(length_B, even=is_even(length_B.device))
-        return self._encode(item_seq_BL, layout), layout.pack(next_item_BL)
+        return self._encode(item_seq_BL, layout), layout.pack(told_BLK)
 
     def _encode(self, item_seq_BL, layout):
         item_TH = self.item_embedding(layout.pack(item_seq_BL))
@@ -71,15 +80,15 @@ class _DenseS3Rec(_Dense):
 
 
 class _DenseGRU4Rec(_Dense):
-    def read(self, item_seq_BL, length_B, next_item_BL):
-        """(T, H) and (T,): the vector of every place and the item that comes after it, 0 behind a history's end."""
+    def read(self, item_seq_BL, length_B, told_BLK):
+        """(T, H) and (T, K): the vector of every place and what is told of it, zeros behind a history's end."""
         self.gather_indexes = lambda output_BLH, _: output_BLH  # RecBole's picks the last position
         parts = []
         try:
             for rows in length_B.argsort(stable=True).tensor_split(min(PARTS, len(length_B))):
                 longest = int(length_B[rows[-1]])
                 user_BLH = self.forward(item_seq_BL[rows, :longest], length_B[rows])
-                parts.append((user_BLH.flatten(0, 1), next_item_BL[rows, :longest].flatten()))
+                parts.append((user_BLH.flatten(0, 1), told_BLK[rows, :longest].flatten(0, 1)))
         finally:
             del self.gather_indexes  # the class's own again
         return tuple(torch.cat(part) for part in zip(*parts, strict=True))

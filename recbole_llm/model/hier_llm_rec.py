@@ -116,10 +116,10 @@ class HierLLMRec(VectorRecommender):
 
     # ------------------------------------------------------------------ training
 
-    def ranking_loss(self, user_TH, item_IH, target_T, negative=None, log_q=None):
+    def ranking_loss(self, user_TH, item_IH, target_T, negative=None, log_q=None, seen_TL=None):
         """The loss named by ``loss``; nce is HLLM's, the others are the base's."""
         if self.settings.loss != "nce":
-            return super().ranking_loss(user_TH, item_IH, target_T, negative, log_q)
+            return super().ranking_loss(user_TH, item_IH, target_T, negative, log_q, seen_TL)
         return losses.noise_contrastive(
             user_TH, item_IH, target_T, negative, threshold=self.settings.nce_thres
         )

@@ -67,6 +67,11 @@ class Layout:
         return empty.index_copy(0, self.place_T, packed_T).view(self.batch, self.length, *packed_T.shape[1:])
 
 
+def so_far(item_seq_BL):
+    """(B, L, L): at each place of each history the items up to it, that of the place among them; zeros behind."""
+    return item_seq_BL[:, None].expand(-1, item_seq_BL.shape[1], -1).tril()
+
+
 def evened(length_B, n_parts):
     """(B,) sorted lengths, some of them longer, so that they add up to a round number; sorted still.
 

@@ -33,7 +33,7 @@ class _FullSoftmax(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, user_TH, item_IH, target_T, n_fixed, dtype):
+    def forward(ctx, user_TH, item_IH, target_T, n_fixed, seen_TL, dtype):
         n_targets, n_learned = len(target_T), item_IH.shape[1] - n_fixed
         item_low_IH = item_IH.to(dtype)
         item_low_HI = item_low_IH.t().contiguous()
@@ -49,6 +49,8 @@ class _FullSoftmax(torch.autograd.Function):
             user_CH, target_C1 = user_low_TH[start : start + chunk], target_T[start : start + chunk, None]
             count, logit_CI = len(target_C1), torch.mm(user_CH, item_low_HI, out=low_CI[: len(user_CH)])
             logit_CI[:, 0] = PADDING_LOGIT
+            if seen_TL is not None:
+                logit_CI[:count].scatter_(1, seen_TL[start : start + chunk], PADDING_LOGIT)
             share_CI = exact_CI[:count].copy_(logit_CI[:count])
             own_C1, top_C1 = share_CI.gather(1, target_C1), share_CI.amax(1, keepdim=True)
             mass_C1 = share_CI.sub_(top_C1).exp_().sum(1, keepdim=True)
@@ -68,19 +70,20 @@ class _FullSoftmax(torch.autograd.Function):
         grad_item_IH = grad_item_IH * grad
         if ctx.n_fixed:  # to pad by nothing would be a copy
             grad_item_IH = F.pad(grad_item_IH, (0, ctx.n_fixed))
-        return grad_user_TH * grad, grad_item_IH, None, None, None
+        return grad_user_TH * grad, grad_item_IH, None, None, None, None
 
 
-def full_softmax(user_TH, item_IH, target_T, n_fixed=0):
+def full_softmax(user_TH, item_IH, target_T, n_fixed=0, seen_TL=None):
     """Mean cross-entropy of the target among all items but padding; the products in autocast's type where it is on.
 
-    The last ``n_fixed`` numbers of each item learn nothing: their gradient is not made.
+    The last ``n_fixed`` numbers of each item learn nothing: their gradient is not made. Nor is an item a candidate that
+    stands in the target's row of ``seen_TL``, (T, L) item ids, where padding fills up; a target must not stand there.
     """
     device, dtype = user_TH.device.type, user_TH.dtype
     if torch.is_autocast_enabled(device):
         user_TH, item_IH, dtype = user_TH.float(), item_IH.float(), torch.get_autocast_dtype(device)
     with torch.autocast(device, enabled=False):
-        return _FullSoftmax.apply(user_TH, item_IH, target_T, n_fixed, dtype)
+        return _FullSoftmax.apply(user_TH, item_IH, target_T, n_fixed, seen_TL, dtype)
 
 
 def sampled_softmax(user_TH, item_IH, target_T, negative, log_q_I=None):

@@ -75,6 +75,7 @@ def export(model, tokens, folder):
     facts = {"format": "recbole-llm 1", "max_length": model.max_seq_length, "items": len(read_IH)}
     facts |= {"size": read_IH.shape[1], "opset": OPSET, "reads_times": model.settings.time_input}
     facts["reads_times"] |= model.settings.time_mode != "none"
+    facts["no_repeats"] = model.no_repeats  # then whoever ranks must leave out what the user had
     _rename(
         folder / FACTS, lambda path: path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     )

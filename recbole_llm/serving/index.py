@@ -1,14 +1,18 @@
 """The nearest items of user vectors: exactly with torch, in bounded memory, or through FAISS.
 
-Shapes: B users, I items with padding, H hidden, K items asked for.
+Shapes: B users, I items with padding, H hidden, K items asked for, L seen items of a user.
 """
 
 import torch
+import torch.nn.functional as F
 
 
 @torch.no_grad()
-def nearest_items(user_BH, item_IH, k, chunk=65_536):
+def nearest_items(user_BH, item_IH, k, chunk=65_536, seen_BL=None):
     """The scores (B, K) and item ids (B, K) of the ``k`` best items of each user, best first; padding is none of them.
+
+    The items of ``seen_BL``, (B, L) item ids where padding fills up, are left out, for a model with ``no_repeats`` was
+    not taught to rank them. Where fewer than ``k`` are left, the others follow with a score of -inf.
 
     Never holds more than ``chunk`` scores a user, however large the catalogue.
     """
@@ -16,6 +20,12 @@ def nearest_items(user_BH, item_IH, k, chunk=65_536):
     item_BK = torch.empty(len(user_BH), 0, dtype=torch.long, device=user_BH.device)
     for start in range(1, len(item_IH), chunk):
         score_BC = user_BH @ item_IH[start : start + chunk].t()
+        if seen_BL is not None:
+            place_BL, width = seen_BL - start, score_BC.shape[1]
+            outside_BL = (place_BL < 0) | (place_BL >= width)
+            score_BC = F.pad(score_BC, (0, 1)).scatter_(
+                1, place_BL.masked_fill(outside_BL, width), -torch.inf
+            )[:, :-1]
         top_BK, place_BK = score_BC.topk(min(k, score_BC.shape[1]), dim=1)
         best_BK, item_BK = torch.cat([best_BK, top_BK], 1), torch.cat([item_BK, place_BK + start], 1)
         best_BK, order_BK = best_BK.topk(min(k, best_BK.shape[1]), dim=1)

@@ -11,7 +11,7 @@ from recbole.utils import ModelType, dataset_arguments, evaluation_arguments, in
 from dataset_prep import prepare
 
 from ..config import Config
-from ..data.dataset import OffsetDataset
+from ..data.dataset import OffsetDataset, refuse_repeats
 from ..data.intents import attach_session_intents
 from ..data.texts import attach_item_texts, attach_text_vectors
 from ..errors import ArtifactError, SettingError
@@ -50,6 +50,11 @@ def configure(model_name, given, files=()):
     _refuse_rows_without(config)
     if config["train_rows"] == "dense" and not getattr(model_class, "causal", False):
         config.model_class = dense(model_class)
+    if config["no_repeats"] and not getattr(config.model_class, "leaves_out_seen", False):
+        raise SettingError(
+            f"no_repeats leaves seen items out of the full softmax of our models and of dense rows, but "
+            f"{config['model']} with train_rows: {config['train_rows']} has another loss; set no_repeats: False"
+        )
     if config["device_threads"]:
         torch.set_num_threads(config["device_threads"])
     # RecBole points ml-100k at its own wheel; whatever the data set, ours lies in <data_path>/<name>
@@ -58,6 +63,8 @@ def configure(model_name, given, files=()):
         config["data_path"] = str(prepare(config["dataset"], config["raw_path"], home))
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL and "mask_history" not in config.external_config_dict:
         config["mask_history"] = True  # as RecBole ranks for such a model
+    if config["no_repeats"]:
+        config["mask_history"] = True  # both ways are one
     config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty()
     return config
 
@@ -141,6 +148,8 @@ def build(config):
     dataset = create_dataset(config)
     if not isinstance(dataset, OffsetDataset):  # a model that makes its rows in another way
         _refuse_rows_without(config, offsets=False)
+    if config["no_repeats"]:
+        refuse_repeats(dataset)
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:  # elsewhere the key counts scores, not rows
         most = min(SCORES // dataset.item_num, EVENTS // config["MAX_ITEM_LIST_LENGTH"])
         config["eval_batch_size"] = min(config["eval_batch_size"], max(most, 1))

@@ -22,6 +22,7 @@ class RunSettings:
     train_rows: Literal["prefix", "dense"]
     window_shift: bool
     window_overlap: int
+    no_repeats: bool
     use_query_time: bool
     legacy_mrr: bool
     cold_by: Literal["popularity", "newest"]

@@ -305,6 +305,14 @@ def test_a_split_is_told_as_it_was_made(tmp_path, pair):
     assert kept == {"eval_args": LEAVE_ONE_OUT, "split_column": None, "benchmark_filename": ["a", "b", "c"]}
 
 
+def test_a_model_without_repeats_is_named_with_its_history(tmp_path, pair):
+    report.write(tmp_path, pair, MANIFEST)
+    assert "no_repeats" not in read(tmp_path)
+    pair[0].settings["no_repeats"] = True
+    report.write(tmp_path, pair, MANIFEST)
+    assert "With `no_repeats` (LLMSeqRec) it is left out both ways" in read(tmp_path)
+
+
 def test_the_number_of_items_is_told_where_it_is_known(tmp_path, pair):
     pair[0].n_items = 1682
     report.write(tmp_path, pair, MANIFEST)

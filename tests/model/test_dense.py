@@ -3,8 +3,9 @@
 import pytest
 import torch
 from carousel import house, write_carousel
+from recbole.data.interaction import Interaction
 
-from recbole_llm.data.dataset import NEXT_ITEMS
+from recbole_llm.data.dataset import ELAPSED, NEXT_ITEMS
 from recbole_llm.model import get_model
 
 
@@ -21,6 +22,41 @@ def both(request, tmp_path_factory):
     theirs.load_state_dict(world.model.state_dict())
     world.model.train_stage = theirs.train_stage = "finetune"
     return world.model.eval(), theirs.eval(), next(iter(world.train))
+
+
+@pytest.mark.parametrize(
+    ("model", "rows"),
+    [("SASRec", "dense"), ("GRU4Rec", "dense"), ("LLMSeqRec", "dense"), ("LLMSeqRec", "prefix")],
+)
+@torch.no_grad()
+def test_without_repeats_only_unseen_items_compete_with_a_target(model, rows, tmp_path):
+    folder = write_carousel(tmp_path, n_items=40)
+    keys = {
+        "train_rows": rows,
+        "no_repeats": True,
+        "train_neg_sample_args": "None",
+        "MAX_ITEM_LIST_LENGTH": 6,
+    }
+    ours = house(folder, model, **keys)
+    batch, model = next(iter(ours.train)), ours.model.eval()
+    items_BL, terms = batch[model.ITEM_SEQ], []
+    next_BL = batch[NEXT_ITEMS] if rows == "dense" else None
+    for row, length in enumerate(batch[model.ITEM_SEQ_LEN].tolist()):
+        for end in range(1, length + 1) if rows == "dense" else [length]:
+            seen = items_BL[row, :end]
+            told = Interaction(
+                {
+                    model.ITEM_SEQ: torch.nn.functional.pad(seen, (0, items_BL.shape[1] - end))[None],
+                    model.ITEM_SEQ_LEN: torch.tensor([end]),
+                    ELAPSED: batch[ELAPSED][row : row + 1],
+                }
+            )
+            target = next_BL[row, end - 1] if rows == "dense" else batch[model.POS_ITEM_ID][row]
+            if target:
+                score_I = model.full_sort_predict(told).flatten()
+                score_I[seen] = score_I[0] = -torch.inf
+                terms.append(torch.nn.functional.cross_entropy(score_I, target))
+    assert model.calculate_loss(batch).item() == pytest.approx(torch.stack(terms).mean().item(), abs=1e-5)
 
 
 @torch.no_grad()

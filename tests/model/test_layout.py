@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_llm.model import base, dense
-from recbole_llm.model.layout import Layout, evened, rounded
+from recbole_llm.model.layout import Layout, evened, rounded, so_far
 
 
 @settings(max_examples=50, deadline=None)
@@ -21,6 +21,12 @@ def test_lengths_are_evened_within_their_parts(lengths):
     assert (found_B >= length_B).all() and torch.equal(found_B, found_B.sort().values)
     ends = [int(part[-1]) for part in parts for _ in part]
     assert (found_B <= torch.tensor(ends)).all()
+
+
+def test_so_far_is_what_stands_up_to_each_place():
+    found = so_far(torch.tensor([[4, 7, 2], [9, 0, 0]]))
+    assert found[0].tolist() == [[4, 0, 0], [4, 7, 0], [4, 7, 2]]
+    assert found[1].tolist() == [[9, 0, 0]] * 3
 
 
 def test_few_round_numbers_are_near_to_all():

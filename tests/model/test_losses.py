@@ -35,6 +35,20 @@ def test_the_last_numbers_of_items_may_learn_nothing_and_all_else_is_the_same():
     assert of_item[1:, 5:].abs().min() > 0 and (of_learned[:, 5:] == 0).all()
 
 
+def test_seen_items_are_no_candidates_of_their_own_rows(monkeypatch):
+    monkeypatch.setattr(losses, "CELLS", 3 * 11)  # three rows a chunk
+    monkeypatch.setattr(losses, "FEWEST_ROWS", 1)
+    user, item, target = some()
+    seen = torch.tensor([[5, 2, 0], [1, 0, 0], [0, 0, 0], [3, 8, 9], [10, 0, 0], [4, 6, 7], [2, 3, 0]])
+    seen[seen == target[:, None]] = 0
+    logit = (user @ item.T).scatter(1, seen, -torch.inf)
+    logit[:, 0] = -torch.inf
+    ours, theirs = losses.full_softmax(user, item, target, seen_TL=seen), F.cross_entropy(logit, target)
+    assert torch.allclose(ours, theirs, atol=1e-12) and ours < losses.full_softmax(user, item, target)
+    both = (torch.autograd.grad(loss, (user, item)) for loss in (ours, theirs))
+    assert all(torch.allclose(one, other, atol=1e-12) for one, other in zip(*both, strict=True))
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     n_targets=st.integers(1, 150),

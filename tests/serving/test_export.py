@@ -45,7 +45,7 @@ def test_the_onnx_encoder_and_the_tables_score_as_the_model_does(folder, tmp_pat
     assert not list(made.glob("*.partial"))
     facts = json.loads((made / "facts.json").read_text())
     assert facts["max_length"] == 8 and facts["items"] == len(tokens) == 18
-    assert facts["reads_times"] == ("time_mode" in variant)
+    assert facts["reads_times"] == ("time_mode" in variant) and facts["no_repeats"] is False
     assert (made / "tokens.txt").read_text().splitlines() == list(tokens)
     read, scored = np.load(made / "read.npy"), np.load(made / "scored.npy")
     session = onnxruntime.InferenceSession(made / "encoder.onnx", providers=["CPUExecutionProvider"])
@@ -73,14 +73,21 @@ def test_what_has_no_one_vector_an_item_is_not_exported(folder, tmp_path, keys):
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
-def test_the_nearest_items_are_those_of_a_full_sort(chunk):
+@pytest.mark.parametrize("seen", [None, [[3, 29, 17], [1, 0, 0], [0, 0, 0], [2, 2, 9], [28, 29, 0]]])
+def test_the_nearest_items_are_those_of_a_full_sort(chunk, seen):
     torch.manual_seed(0)
     user, item = torch.randn(5, 8), torch.randn(30, 8)
     item[0] = 100.0  # padding would win everything
-    score, found = nearest_items(user, item, 7, chunk=chunk)
-    order = (user @ item[1:].t()).argsort(1, descending=True)[:, :7] + 1
+    seen = None if seen is None else torch.tensor(seen)
+    score, found = nearest_items(user, item, 7, chunk=chunk, seen_BL=seen)
+    every = user @ item.t()
+    every[:, 0] = -torch.inf
+    if seen is not None:
+        every.scatter_(1, seen, -torch.inf)
+        assert not (found[:, :, None] == seen[:, None]).any()
+    order = every.argsort(1, descending=True)[:, :7]
     assert found.tolist() == order.tolist()
-    assert torch.allclose(score, (user @ item.t()).gather(1, order))
+    assert torch.allclose(score, every.gather(1, order))
 
 
 def test_fewer_items_than_asked_for_are_all_of_them():

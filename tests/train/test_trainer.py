@@ -8,10 +8,11 @@ import pytest
 import torch
 from carousel import house, trained, write_carousel
 
-from recbole_llm.errors import ArtifactError
+from recbole_llm.errors import ArtifactError, DataError, SettingError
 from recbole_llm.evaluation.ranks import metrics_from
 from recbole_llm.model import checkpoint
 from recbole_llm.train import trainer
+from recbole_llm.train.build import build
 from recbole_llm.train.resume import BEST, LAST
 from recbole_llm.train.trainer import pace_at, trainer_for
 
@@ -161,6 +162,40 @@ def test_validation_masks_only_where_it_is_asked_to(folder, tmp_path):
         scores[mask] = both.evaluate(world.test, load_best_model=False)["ndcg@3"]
         found = both.evaluate_both_ways(world.test)
         assert scores[mask] == (found.masked if mask else found.unmasked)["ndcg@3"]
+
+
+def test_without_repeats_seen_items_are_in_no_ranking(tmp_path):
+    folder = write_carousel(tmp_path, n_items=40)
+    world = trained(folder, tmp_path / "runs", 1, no_repeats=True)
+    world.trainer.model, world.trainer.averaged = world.trainer.averaged.module, None
+    found = world.trainer.evaluate_both_ways(world.test)
+    assert found.unmasked == found.masked
+    ranks = found.ranks.frame(world.train._dataset, torch.ones(41))
+    assert (ranks["rank"] == ranks["rank_masked"]).all()
+    assert (ranks["rank"] <= 40 - ranks["history_length"]).all()
+    assert world.trainer.evaluate(world.test, load_best_model=False)["ndcg@3"] == found.masked["ndcg@3"]
+
+
+def test_repeats_are_refused_where_there_are_to_be_none(folder):
+    config = house(folder, no_repeats=True).config
+    with pytest.raises(
+        DataError, match=r"user u\d+ of `carousel` has item i\d+ again, one of \d+ such events"
+    ):
+        build(config)
+
+
+@pytest.mark.parametrize(
+    ("model", "keys", "message"),
+    [
+        ("BPR", {}, "but BPR with train_rows: prefix has another loss; set no_repeats: False"),
+        ("SASRec", {}, "but SASRec with train_rows: prefix has another loss"),
+        ("SRGNN", {}, "but SRGNN with train_rows: prefix has another loss"),
+        ("LLMSeqRec", {"loss": "ssm"}, "found loss: ssm; set loss: ce, or no_repeats: False"),
+    ],
+)
+def test_a_loss_that_cannot_leave_out_seen_items_is_named(folder, model, keys, message):
+    with pytest.raises(SettingError, match=message):
+        house(folder, model, no_repeats=True, **keys)
 
 
 def test_a_missing_or_damaged_checkpoint_is_named(tmp_path):

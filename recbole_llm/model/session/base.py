@@ -76,6 +76,7 @@ class SessionRecommender(ProductScore, VectorRecommender):
     """
 
     causal = False
+    leaves_out_seen = False  # anonymous sessions come back to what they have seen
     own_view = None  # "global" or "local", where ``session`` is that view itself
     fixed_length = False  # whether all session vectors are of one length, as behind a layer norm
 
@@ -102,7 +103,7 @@ class SessionRecommender(ProductScore, VectorRecommender):
         self._kept["views"] = views = self.views(item_seq_BL, layout, self.current_items())
         return self.session(views)
 
-    def ranking_loss(self, user_TH, item_IH, target_T, negative=None, log_q=None):
+    def ranking_loss(self, user_TH, item_IH, target_T, negative=None, log_q=None, seen_TL=None):
         """The loss named by ``loss``."""
         if self.settings.loss == "ce":
             return self.session_loss(user_TH, self._kept["views"], target_T)
