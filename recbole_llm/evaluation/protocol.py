@@ -21,7 +21,7 @@ def history(models=()):
     """What becomes of the items that a user has had, as one line; ``models`` are those that have ``no_repeats``."""
     if not models:
         return HISTORY
-    return f"{HISTORY} With `no_repeats` ({', '.join(models)}) it is left out both ways, and the two numbers are one."
+    return f"{HISTORY} With `no_repeats` ({', '.join(models)}) what the model has read of it has no chance, either way."
 
 
 def _how(settings):

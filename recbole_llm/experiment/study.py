@@ -22,6 +22,7 @@ from ..evaluation.manifest import changed_files, write_json
 from ..evaluation.markdown import duration
 from ..train import run
 from ..train.build import resolved
+from ..train.keys import changed
 from ..train.parallel import cores
 
 ASKED, LOG, ERROR = "cell.json", "log.txt", "error.txt"
@@ -115,17 +116,15 @@ def refuse_changed(folder, places=None):
     """
     asked = json.loads((folder / ASKED).read_text(encoding="utf-8"))
     now, was = resolved(asked["given"] | (places or {})), asked.get("settings", {})
-    # a key that another version has added or dropped has no two values to compare
-    both = {key: (was[key], now["settings"][key]) for key in was.keys() & now["settings"].keys()}
-    changed = [f"{key} was {old!r}, now {new!r}" for key, (old, new) in sorted(both.items()) if old != new]
+    differs = changed(was, now["settings"])
     manifest = folder / TESTED
     if "data" not in asked and manifest.is_file():
         asked["data"] = json.loads(manifest.read_text(encoding="utf-8"))["dataset"]["files"]
-    changed += changed_files(asked.get("data", now["data"]), now["data"])
-    if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    differs += changed_files(asked.get("data", now["data"]), now["data"])
+    if differs:
+        more = f" and {len(differs) - 3} more" if len(differs) > 3 else ""
         raise SettingError(
-            f"{folder} was begun with other settings or data: {'; '.join(changed[:3])}{more}; "
+            f"{folder} was begun with other settings or data: {'; '.join(differs[:3])}{more}; "
             "give another --out, or delete that folder"
         )
 

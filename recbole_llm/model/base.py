@@ -15,7 +15,7 @@ from recbole.utils import InputType
 
 from ..data.dataset import ELAPSED, NEXT_ELAPSED, NEXT_ITEMS
 from ..data.parts import ROW_END
-from ..errors import ArtifactError, SettingError
+from ..errors import ArtifactError
 from . import losses
 from .layout import Layout, is_even, so_far
 
@@ -62,11 +62,6 @@ class VectorRecommender(SequentialRecommender):
         self.settings = settings
         self.dense = config["train_rows"] == "dense"
         self.no_repeats = bool(config["no_repeats"])
-        if self.no_repeats and settings.loss != "ce":
-            raise SettingError(
-                f"no_repeats leaves seen items out of a full softmax, found loss: {settings.loss}; set loss: ce, or "
-                "no_repeats: False"
-            )
         log_q_I = None
         if getattr(settings, "negatives", None) == "batch":
             log_q_I = log_chances(dataset.train_counts())
@@ -109,7 +104,7 @@ class VectorRecommender(SequentialRecommender):
         target_T = target_T[with_target_T]
         negative = item_N = seen_TL = None
         if self.no_repeats:
-            seen_TL = layout.pack(so_far(item_seq_BL))[with_target_T] if self.dense else item_seq_BL
+            seen_TL = so_far(item_seq_BL, *(part[with_target_T] for part in layout.asked))
         if s.loss != "ce":
             negative = losses.draw_negatives(s.negatives, s.n_negatives, target_T, self.n_items)
             item_N, item_seq_BL, target_T, negative = self._named(item_seq_BL, target_T, negative)
@@ -156,11 +151,16 @@ class VectorRecommender(SequentialRecommender):
                 )
 
     def full_sort_predict(self, interaction):
-        """(B, I): the score of every item as the next one."""
+        """(B, I): the score of every item as the next one; with ``no_repeats`` -inf for those of the history."""
+        score_BI = self.every_score(interaction)
+        return without_seen(score_BI, interaction[self.ITEM_SEQ]) if self.no_repeats else score_BI
+
+    def every_score(self, interaction):
+        """(B, I): the same, but of the history's items too."""
         return self._users(interaction) @ self.scored_items().t()
 
     def predict(self, interaction):
-        """(B,): the score of the one given item of each row."""
+        """(B,): the score of the one given item of each row, whether or not it was seen."""
         user_BH = self._users(interaction)
         item_B = interaction[self.ITEM_ID]
         return (user_BH * self.scored(self.current_items()[item_B], item_B)).sum(1)
@@ -217,6 +217,11 @@ class VectorRecommender(SequentialRecommender):
 def _forget(model, incompatible_keys):
     """Make the items anew of other weights."""
     model._kept.clear()
+
+
+def without_seen(score_BI, item_seq_BL):
+    """The scores, changed in place: -inf for the items of each history."""
+    return score_BI.scatter_(1, item_seq_BL, -torch.inf)
 
 
 def target_places(target_T):

@@ -8,7 +8,7 @@ import torch
 from ..data.dataset import NEXT_ITEMS
 from ..errors import SettingError
 from . import losses
-from .base import target_places
+from .base import target_places, without_seen
 from .dropout import dropped, rate_of
 from .encoders import read
 from .layout import Layout, is_even, so_far
@@ -43,13 +43,19 @@ class _Dense:
 
     def calculate_loss(self, interaction):
         """Mean cross-entropy over all positions of all windows that have a target."""
-        item_seq_BL, told_BLK = interaction[self.ITEM_SEQ], interaction[NEXT_ITEMS][..., None]
-        if self.no_repeats:
-            told_BLK = torch.cat([told_BLK, so_far(item_seq_BL)], 2)
-        user_TH, told_TK = self.read(item_seq_BL, interaction[self.ITEM_SEQ_LEN], told_BLK)
-        place_T = target_places(told_TK[:, 0])
-        target_T, seen_TL = told_TK[place_T, 0], told_TK[place_T, 1:] if self.no_repeats else None
-        return losses.full_softmax(user_TH[place_T], self.item_embedding.weight, target_T, seen_TL=seen_TL)
+        item_seq_BL = interaction[self.ITEM_SEQ]
+        user_TH, *places = self.read(item_seq_BL, interaction[self.ITEM_SEQ_LEN])
+        target_T = interaction[NEXT_ITEMS][tuple(places)]
+        taught_T = target_places(target_T)
+        seen_TL = so_far(item_seq_BL, *(part[taught_T] for part in places)) if self.no_repeats else None
+        return losses.full_softmax(
+            user_TH[taught_T], self.item_embedding.weight, target_T[taught_T], seen_TL=seen_TL
+        )
+
+    def full_sort_predict(self, interaction):
+        """(B, I): RecBole's scores; with ``no_repeats`` -inf for the items of the history."""
+        score_BI = super().full_sort_predict(interaction)
+        return without_seen(score_BI, interaction[self.ITEM_SEQ]) if self.no_repeats else score_BI
 
 
 class _DenseSASRec(_Dense):
@@ -57,10 +63,10 @@ class _DenseSASRec(_Dense):
         """(B, H): the user vectors after each whole history."""
         return self._encode(item_seq, Layout.of(item_seq_len, only_last=True))
 
-    def read(self, item_seq_BL, length_B, told_BLK):
-        """(T, H) and (T, K): the vector of every event and what is told of it."""
+    def read(self, item_seq_BL, length_B):
+        """(T, H), (T,) and (T,): the vector of every event, its row and its position there."""
         layout = Layout.of(length_B, even=is_even(length_B.device))
-        return self._encode(item_seq_BL, layout), layout.pack(told_BLK)
+        return self._encode(item_seq_BL, layout), *layout.asked
 
     def _encode(self, item_seq_BL, layout):
         item_TH = self.item_embedding(layout.pack(item_seq_BL))
@@ -80,15 +86,17 @@ class _DenseS3Rec(_Dense):
 
 
 class _DenseGRU4Rec(_Dense):
-    def read(self, item_seq_BL, length_B, told_BLK):
-        """(T, H) and (T, K): the vector of every place and what is told of it, zeros behind a history's end."""
+    def read(self, item_seq_BL, length_B):
+        """(T, H), (T,) and (T,): the vectors of all places, behind histories too, their rows and positions there."""
         self.gather_indexes = lambda output_BLH, _: output_BLH  # RecBole's picks the last position
         parts = []
         try:
             for rows in length_B.argsort(stable=True).tensor_split(min(PARTS, len(length_B))):
                 longest = int(length_B[rows[-1]])
                 user_BLH = self.forward(item_seq_BL[rows, :longest], length_B[rows])
-                parts.append((user_BLH.flatten(0, 1), told_BLK[rows, :longest].flatten(0, 1)))
+                position_L = torch.arange(longest, device=rows.device)
+                places = rows.repeat_interleave(longest), position_L.repeat(len(rows))
+                parts.append((user_BLH.flatten(0, 1), *places))
         finally:
             del self.gather_indexes  # the class's own again
         return tuple(torch.cat(part) for part in zip(*parts, strict=True))

@@ -53,6 +53,12 @@ class Layout:
         return self.place_T // self.length
 
     @property
+    def asked(self):
+        """The rows and the positions, (T,) each, of the events whose vectors are asked for."""
+        both = self.row_T, self.position_T
+        return both if self.asked_T is None else tuple(part[self.asked_T] for part in both)
+
+    @property
     def length_B(self):
         """How many events each history has."""
         return self.position_T[self.last_B] + 1
@@ -67,9 +73,10 @@ class Layout:
         return empty.index_copy(0, self.place_T, packed_T).view(self.batch, self.length, *packed_T.shape[1:])
 
 
-def so_far(item_seq_BL):
-    """(B, L, L): at each place of each history the items up to it, that of the place among them; zeros behind."""
-    return item_seq_BL[:, None].expand(-1, item_seq_BL.shape[1], -1).tril()
+def so_far(item_seq_BL, row_T, position_T):
+    """(T, L): for events at these positions of these rows the items up to each, its own among them; zeros behind."""
+    position_L = torch.arange(item_seq_BL.shape[1], device=item_seq_BL.device)
+    return item_seq_BL[row_T].masked_fill(position_L > position_T[:, None], 0)
 
 
 def evened(length_B, n_parts):

@@ -25,11 +25,11 @@ from ..compat.plain import restored
 from ..errors import ArtifactError, SettingError
 from . import checkpoint
 from .hier_llm_rec import HierLLMRec
-from .layout import Layout
+from .layout import Layout, so_far
 from .memory import TrainingRows, next_places
 from .rag_fusion import CrossAttention, Gated, MemoryFusion, interpolated, level
 from .rag_settings import OF_SITUATIONS, Settings, check
-from .retrieval import UNLIKE, Drawn, HiddenItems, HiddenRange, exactly, index_over, seen
+from .retrieval import UNLIKE, Drawn, HiddenItems, HiddenRange, exactly, index_over
 
 
 class RAGLLMRec(HierLLMRec):
@@ -121,11 +121,11 @@ class RAGLLMRec(HierLLMRec):
         """(T, K, H): items as histories are read, on the scale of levelled users."""
         return self.input_map.level(F.embedding(item_TK, self.current_items()))
 
-    def full_sort_predict(self, interaction):
-        """(B, I): the score of every item as the next one."""
+    def every_score(self, interaction):
+        """(B, I): the score of every item as the next one, of the history's too."""
         s = self.settings
         if s.rag_fusion != "knn_interp" or s.lambda_knn == 0:
-            return super().full_sort_predict(interaction)
+            return super().every_score(interaction)
         item_seq_BL, length_B = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
         layout = Layout.of(length_B, only_last=True)
         user_BH = self.read(layout.pack(item_seq_BL), layout)
@@ -159,7 +159,7 @@ class RAGLLMRec(HierLLMRec):
     def retrieve_items(self, user_TH, item_seq_BL, layout, beside):
         """(T, K) item ids near each event's query, and whether they were found, none of its history."""
         s, item_IW = self.settings, self.current_items().float()
-        history_TL = seen(item_seq_BL, layout)
+        history_TL = so_far(item_seq_BL[:, : layout.length], *layout.asked)
         hidden_TL = history_TL if s.exclude_history else history_TL[:, :0]
         match s.rag_query:
             case "user":

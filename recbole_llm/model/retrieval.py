@@ -158,15 +158,6 @@ def index_over(table_MW, similarity, exact_up_to, n_lists, n_probes):
     return Exact(table_MW, similarity)
 
 
-def seen(item_seq_BL, layout):
-    """(T, L): for each event that the layout asks for the items of its history, itself included, zeros behind them."""
-    row_T, position_T = layout.row_T, layout.position_T
-    if layout.asked_T is not None:
-        row_T, position_T = row_T[layout.asked_T], position_T[layout.asked_T]
-    position_L = torch.arange(layout.length, device=item_seq_BL.device)
-    return item_seq_BL[row_T, : layout.length].masked_fill(position_L > position_T[:, None], 0)
-
-
 def _drawn_by(seed, count):
     return torch.rand(count, generator=torch.Generator().manual_seed(seed))
 

@@ -4,7 +4,6 @@ Shapes: B users, I items with padding, H hidden, K items asked for, L seen items
 """
 
 import torch
-import torch.nn.functional as F
 
 
 @torch.no_grad()
@@ -21,11 +20,8 @@ def nearest_items(user_BH, item_IH, k, chunk=65_536, seen_BL=None):
     for start in range(1, len(item_IH), chunk):
         score_BC = user_BH @ item_IH[start : start + chunk].t()
         if seen_BL is not None:
-            place_BL, width = seen_BL - start, score_BC.shape[1]
-            outside_BL = (place_BL < 0) | (place_BL >= width)
-            score_BC = F.pad(score_BC, (0, 1)).scatter_(
-                1, place_BL.masked_fill(outside_BL, width), -torch.inf
-            )[:, :-1]
+            inside_BL = (seen_BL >= start) & (seen_BL < start + chunk)
+            score_BC[inside_BL.nonzero()[:, 0], seen_BL[inside_BL] - start] = -torch.inf
         top_BK, place_BK = score_BC.topk(min(k, score_BC.shape[1]), dim=1)
         best_BK, item_BK = torch.cat([best_BK, top_BK], 1), torch.cat([item_BK, place_BK + start], 1)
         best_BK, order_BK = best_BK.topk(min(k, best_BK.shape[1]), dim=1)

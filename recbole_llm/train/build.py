@@ -16,7 +16,7 @@ from ..data.intents import attach_session_intents
 from ..data.texts import attach_item_texts, attach_text_vectors
 from ..errors import ArtifactError, SettingError
 from ..evaluation.manifest import data_files
-from ..model import get_model
+from ..model import MODELS, get_model
 from ..model.dense import dense
 from . import parallel, stages, values
 from .keys import IDLE
@@ -50,11 +50,7 @@ def configure(model_name, given, files=()):
     _refuse_rows_without(config)
     if config["train_rows"] == "dense" and not getattr(model_class, "causal", False):
         config.model_class = dense(model_class)
-    if config["no_repeats"] and not getattr(config.model_class, "leaves_out_seen", False):
-        raise SettingError(
-            f"no_repeats leaves seen items out of the full softmax of our models and of dense rows, but "
-            f"{config['model']} with train_rows: {config['train_rows']} has another loss; set no_repeats: False"
-        )
+    _refuse_no_repeats_without_softmax(config)
     if config["device_threads"]:
         torch.set_num_threads(config["device_threads"])
     # RecBole points ml-100k at its own wheel; whatever the data set, ours lies in <data_path>/<name>
@@ -63,10 +59,25 @@ def configure(model_name, given, files=()):
         config["data_path"] = str(prepare(config["dataset"], config["raw_path"], home))
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL and "mask_history" not in config.external_config_dict:
         config["mask_history"] = True  # as RecBole ranks for such a model
-    if config["no_repeats"]:
-        config["mask_history"] = True  # both ways are one
     config["show_progress"] = bool(config["show_progress"]) and sys.stderr.isatty()
     return config
+
+
+def _refuse_no_repeats_without_softmax(config):
+    """Refuse ``no_repeats`` where no loss would leave out what a history has."""
+    if not config["no_repeats"]:
+        return
+    if not getattr(config.model_class, "leaves_out_seen", False):
+        raise SettingError(
+            "no_repeats leaves seen items out of the full softmax of LLMSeqRec, HierLLMRec, RAGLLMRec and of RecBole's "
+            f"models with train_rows: dense, found {config['model']} with train_rows: {config['train_rows']}; set "
+            "no_repeats: False"
+        )
+    if config["model"] in MODELS and config["loss"] != "ce":
+        raise SettingError(
+            f"no_repeats leaves seen items out of a full softmax, found loss: {config['loss']}; set loss: ce, or "
+            "no_repeats: False"
+        )
 
 
 def _refuse_rows_without(config, offsets=None):
@@ -193,6 +204,8 @@ def restore(folder):
     ------
     ArtifactError
         If the run kept no weights.
+    SettingError
+        If a default is another one now.
     """
     folder = Path(folder)
     if not (folder / SETTINGS).is_file():
@@ -203,5 +216,5 @@ def restore(folder):
     config = configured(given)
     config["checkpoint_dir"], config.taken_up = str(folder / "checkpoint"), True
     parts, _, model = build(config)
-    trainer_for(config, model).load_best()
+    trainer_for(config, model).load_trained()
     return model.eval(), parts[0]._dataset

@@ -21,3 +21,12 @@ IDLE = frozenset(
     eval_batch_size text_batch_size loss_decimal_place metric_decimal_place wandb_project
     """.split()
 ).union(general_arguments) - {"seed", "reproducibility"}
+
+
+def changed(was, now, known=()):
+    """What is another one in the settings ``now`` than it ``was``, in words; but for the ``known`` keys and idle ones.
+
+    A key that another version has added or dropped has no two values to compare.
+    """
+    both = sorted(was.keys() & now.keys() - IDLE - set(known))
+    return [f"{key} was {was[key]!r}, now {now[key]!r}" for key in both if was[key] != now[key]]

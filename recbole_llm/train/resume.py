@@ -16,6 +16,7 @@ from ..errors import ArtifactError, SettingError
 from ..evaluation.manifest import changed_files, data_files
 from ..model import checkpoint
 from . import parallel
+from .keys import changed
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 
@@ -95,6 +96,7 @@ class ResumingTrainer(Trainer):
             "curve": self.curve,
             "processes": parallel.world(),
             "data": self.data,
+            "settings": printable(self.config.final_config_dict),
             "optimizer": optimizer,
         }
         if parallel.rank() == 0:
@@ -107,9 +109,10 @@ class ResumingTrainer(Trainer):
         ------
         SettingError
             If it was written by another number of processes, whose random numbers would not go on where they stopped,
-            or the data is not that with which the training was begun.
+            or the data is not that with which the training was begun, or a default is not.
         """
         tensors, facts = checkpoint.load(resume_file)
+        self._refuse_other_defaults(resume_file, facts)
         if facts["processes"] != parallel.world():
             raise SettingError(
                 f"{resume_file} was written by {facts['processes']} processes, found {parallel.world()}; "
@@ -134,6 +137,28 @@ class ResumingTrainer(Trainer):
         self.best_valid_score, self.best_valid_result = facts["best_valid_score"], facts["best_valid_result"]
         own = f"{parallel.rank()}."
         self._resumed = {name.removeprefix(own): t for name, t in of["rng"].items() if name.startswith(own)}
+
+    def load_trained(self):
+        """Load the best weights of a run that ended before, by this version or an older one.
+
+        Raises
+        ------
+        SettingError
+            If a default is not that with which they were trained.
+        """
+        self._refuse_other_defaults(self.saved_model_file, checkpoint.load(self.saved_model_file)[1])
+        self.load_best()
+
+    def _refuse_other_defaults(self, file, facts):
+        """Refuse settings that nobody gave and that were others when ``file`` was written: a preset was changed."""
+        now, given = printable(self.config.final_config_dict), self.config.external_config_dict
+        was = facts.get("settings", now)  # an older version kept none of a last epoch
+        differs = changed(was, now, known=given)
+        if differs:
+            raise SettingError(
+                f"{file} was written under other defaults: {'; '.join(differs)}; write the old values into that "
+                "run's settings.json, or train anew in another folder"
+            )
 
     def _randomness(self):
         """The states of all that draws random numbers in this process, as tensors by name."""

@@ -194,8 +194,7 @@ class RankingTrainer(ResumingTrainer):
         else:  # ready-made rows, of which no more is known
             return interaction, scores, row, target
         row, target = row.to(scores.device), target.to(scores.device)
-        one_way = self._ranks is None or self.config["no_repeats"]
-        apart = scores if one_way else scores.clone()
+        apart = scores if self._ranks is None else scores.clone()
         hidden = hide_seen(apart, *(part.to(scores.device) for part in seen), row, target)
         chosen, other = (hidden, scores) if wants_mask else (scores, hidden)
         if self._ranks is not None:

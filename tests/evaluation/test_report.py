@@ -310,7 +310,7 @@ def test_a_model_without_repeats_is_named_with_its_history(tmp_path, pair):
     assert "no_repeats" not in read(tmp_path)
     pair[0].settings["no_repeats"] = True
     report.write(tmp_path, pair, MANIFEST)
-    assert "With `no_repeats` (LLMSeqRec) it is left out both ways" in read(tmp_path)
+    assert "With `no_repeats` (LLMSeqRec) what the model has read of it has no chance" in read(tmp_path)
 
 
 def test_the_number_of_items_is_told_where_it_is_known(tmp_path, pair):

@@ -6,6 +6,7 @@ from carousel import house, write_carousel
 from recbole.data.interaction import Interaction
 
 from recbole_llm.data.dataset import ELAPSED, NEXT_ITEMS
+from recbole_llm.data.parts import ROW_END
 from recbole_llm.model import get_model
 
 
@@ -24,39 +25,54 @@ def both(request, tmp_path_factory):
     return world.model.eval(), theirs.eval(), next(iter(world.train))
 
 
+OVERLAP = {"window_overlap": 2}
+
+
 @pytest.mark.parametrize(
-    ("model", "rows"),
-    [("SASRec", "dense"), ("GRU4Rec", "dense"), ("LLMSeqRec", "dense"), ("LLMSeqRec", "prefix")],
+    ("model", "rows", "keys"),
+    [
+        ("SASRec", "dense", {}),
+        ("GRU4Rec", "dense", {}),
+        ("SASRec", "dense", OVERLAP),
+        ("LLMSeqRec", "dense", {"likeness_events": 2} | OVERLAP),
+        ("LLMSeqRec", "prefix", {}),
+        ("HierLLMRec", "dense", {}),
+        ("RAGLLMRec", "dense", {}),
+        ("RAGLLMRec", "prefix", {"rag_fusion": "knn_interp"}),
+    ],
 )
 @torch.no_grad()
-def test_without_repeats_only_unseen_items_compete_with_a_target(model, rows, tmp_path):
+def test_without_repeats_only_unseen_items_compete_with_a_target(model, rows, keys, tmp_path):
     folder = write_carousel(tmp_path, n_items=40)
-    keys = {
-        "train_rows": rows,
-        "no_repeats": True,
-        "train_neg_sample_args": "None",
-        "MAX_ITEM_LIST_LENGTH": 6,
-    }
-    ours = house(folder, model, **keys)
-    batch, model = next(iter(ours.train)), ours.model.eval()
-    items_BL, terms = batch[model.ITEM_SEQ], []
-    next_BL = batch[NEXT_ITEMS] if rows == "dense" else None
+    keys = keys | {"train_rows": rows, "no_repeats": True, "MAX_ITEM_LIST_LENGTH": 6}
+    keys |= {"train_neg_sample_args": "None"}
+    world = house(folder, model, **keys)
+    batch, model = next(iter(world.train)), world.model.eval()
+    items_BL, terms, kept = batch[model.ITEM_SEQ], [], 0
+    targets_BL = batch[NEXT_ITEMS] if rows == "dense" else None
     for row, length in enumerate(batch[model.ITEM_SEQ_LEN].tolist()):
         for end in range(1, length + 1) if rows == "dense" else [length]:
+            target = targets_BL[row, end - 1] if rows == "dense" else batch[model.POS_ITEM_ID][row]
+            if not target:
+                kept += 1
+                continue
             seen = items_BL[row, :end]
-            told = Interaction(
-                {
-                    model.ITEM_SEQ: torch.nn.functional.pad(seen, (0, items_BL.shape[1] - end))[None],
-                    model.ITEM_SEQ_LEN: torch.tensor([end]),
-                    ELAPSED: batch[ELAPSED][row : row + 1],
-                }
-            )
-            target = next_BL[row, end - 1] if rows == "dense" else batch[model.POS_ITEM_ID][row]
-            if target:
-                score_I = model.full_sort_predict(told).flatten()
-                score_I[seen] = score_I[0] = -torch.inf
-                terms.append(torch.nn.functional.cross_entropy(score_I, target))
-    assert model.calculate_loss(batch).item() == pytest.approx(torch.stack(terms).mean().item(), abs=1e-5)
+            told = {
+                model.ITEM_SEQ: torch.nn.functional.pad(seen, (0, items_BL.shape[1] - end))[None],
+                model.ITEM_SEQ_LEN: torch.tensor([end]),
+                **{name: batch[name][row : row + 1] for name in (ELAPSED, ROW_END, model.USER_ID)},
+            }
+            score_I = model.full_sort_predict(Interaction(told)).flatten()
+            assert score_I[seen].isneginf().all() and score_I[1:].isfinite().sum() == 40 - end
+            model.no_repeats = False
+            every_I = model.full_sort_predict(Interaction(told)).flatten()
+            model.no_repeats = True
+            every_I[seen] = every_I[0] = -torch.inf
+            assert torch.equal(score_I[1:], every_I[1:])
+            terms.append(torch.nn.functional.cross_entropy(every_I, target))
+    assert kept or "window_overlap" not in keys
+    if keys.get("rag_fusion") != "knn_interp":  # which ranks in another way than it learns
+        assert model.calculate_loss(batch).item() == pytest.approx(torch.stack(terms).mean().item(), abs=1e-5)
 
 
 @torch.no_grad()

@@ -23,10 +23,13 @@ def test_lengths_are_evened_within_their_parts(lengths):
     assert (found_B <= torch.tensor(ends)).all()
 
 
-def test_so_far_is_what_stands_up_to_each_place():
-    found = so_far(torch.tensor([[4, 7, 2], [9, 0, 0]]))
-    assert found[0].tolist() == [[4, 0, 0], [4, 7, 0], [4, 7, 2]]
-    assert found[1].tolist() == [[9, 0, 0]] * 3
+def test_so_far_is_what_stands_up_to_each_event():
+    items = torch.tensor([[4, 7, 2], [9, 5, 0]])
+    layout = Layout.of(torch.tensor([3, 2]))
+    found = so_far(items, *layout.asked)
+    assert {tuple(row) for row in found.tolist()} == {(9, 0, 0), (9, 5, 0), (4, 0, 0), (4, 7, 0), (4, 7, 2)}
+    assert torch.equal(found.gather(1, layout.position_T[:, None]).squeeze(1), layout.pack(items))
+    assert torch.equal(so_far(items, *Layout.of(torch.tensor([3, 2]), only_last=True).asked), items)
 
 
 def test_few_round_numbers_are_near_to_all():

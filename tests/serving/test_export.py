@@ -95,6 +95,11 @@ def test_fewer_items_than_asked_for_are_all_of_them():
     assert found.sort(1).values.tolist() == [[1, 2, 3]] * 2
 
 
+def test_seen_items_come_last_where_too_few_others_are_left():
+    score, found = nearest_items(torch.randn(1, 4), torch.randn(5, 4), 4, seen_BL=torch.tensor([[2, 4, 0]]))
+    assert set(found[0, :2].tolist()) == {1, 3} and score[0, 2:].isneginf().all()
+
+
 def test_faiss_finds_what_torch_finds(folder):
     pytest.importorskip("faiss", reason="the extra `serve` is not installed")
     world = shaken(folder)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from carousel import trained, write_carousel
+from carousel import NOISY, house, trained, write_carousel
 
 from recbole_llm.errors import SettingError
 from recbole_llm.train.resume import LAST
+from recbole_llm.train.trainer import trainer_for
 
 KILLED = """
 import os, signal, sys
@@ -71,6 +72,21 @@ def test_a_training_is_not_taken_up_on_other_data(folder, tmp_path):
         match=r"last.safetensors was written on other data, carousel.inter was \w{12}…, now \w{12}…",
     ):
         trained(other, tmp_path / "run", 6, resume=tmp_path / "run" / LAST)
+
+
+def test_a_training_is_not_taken_up_under_another_default(folder, tmp_path):
+    trained(folder, tmp_path, 4, stop_after=1)
+    other = house(folder, epochs=4, **NOISY)
+    other.config["checkpoint_dir"] = str(tmp_path)
+    found = trainer_for(other.config, other.model)
+    other.config["kappa"] = 2.5  # as if the preset had been changed
+    for load in (lambda: found.resume_checkpoint(tmp_path / LAST), found.load_trained):
+        with pytest.raises(
+            SettingError, match=r"other defaults: kappa was 5.0, now 2.5; write the old values"
+        ):
+            load()
+    other.config.external_config_dict["kappa"] = 2.5  # as the user gave it
+    found.load_trained()
 
 
 def test_a_training_without_validation_is_taken_up_too(folder, tmp_path):

@@ -164,16 +164,18 @@ def test_validation_masks_only_where_it_is_asked_to(folder, tmp_path):
         assert scores[mask] == (found.masked if mask else found.unmasked)["ndcg@3"]
 
 
-def test_without_repeats_seen_items_are_in_no_ranking(tmp_path):
+@pytest.mark.parametrize("model", ["LLMSeqRec", "SASRec"])
+def test_without_repeats_what_was_read_is_in_no_ranking(model, tmp_path):
     folder = write_carousel(tmp_path, n_items=40)
-    world = trained(folder, tmp_path / "runs", 1, no_repeats=True)
-    world.trainer.model, world.trainer.averaged = world.trainer.averaged.module, None
-    found = world.trainer.evaluate_both_ways(world.test)
-    assert found.unmasked == found.masked
-    ranks = found.ranks.frame(world.train._dataset, torch.ones(41))
+    keys = {"no_repeats": True, "train_rows": "dense", "train_neg_sample_args": "None"}
+    world = house(folder, model, MAX_ITEM_LIST_LENGTH=30, **keys)
+    found = trainer_for(world.config, world.model)
+    found.train_data = world.train
+    both = found.evaluate_both_ways(world.test)
+    assert both.unmasked == both.masked
+    ranks = both.ranks.frame(world.train._dataset, torch.ones(41))
     assert (ranks["rank"] == ranks["rank_masked"]).all()
     assert (ranks["rank"] <= 40 - ranks["history_length"]).all()
-    assert world.trainer.evaluate(world.test, load_best_model=False)["ndcg@3"] == found.masked["ndcg@3"]
 
 
 def test_repeats_are_refused_where_there_are_to_be_none(folder):
@@ -187,9 +189,10 @@ def test_repeats_are_refused_where_there_are_to_be_none(folder):
 @pytest.mark.parametrize(
     ("model", "keys", "message"),
     [
-        ("BPR", {}, "but BPR with train_rows: prefix has another loss; set no_repeats: False"),
-        ("SASRec", {}, "but SASRec with train_rows: prefix has another loss"),
-        ("SRGNN", {}, "but SRGNN with train_rows: prefix has another loss"),
+        ("BPR", {}, "found BPR with train_rows: prefix; set no_repeats: False"),
+        ("SASRec", {}, "found SASRec with train_rows: prefix"),
+        ("SRGNN", {}, "found SRGNN with train_rows: prefix"),
+        ("LLMSeqSim", {}, "found LLMSeqSim with train_rows: prefix"),
         ("LLMSeqRec", {"loss": "ssm"}, "found loss: ssm; set loss: ce, or no_repeats: False"),
     ],
 )
