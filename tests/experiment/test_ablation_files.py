@@ -87,6 +87,13 @@ def test_every_switch_can_be_built(folder, model, entry):
     assert house(folder, model, **dict(entry.keys)).model
 
 
+def test_every_switch_goes_with_what_amazon_beautys_file_sets(folder):
+    for entry in entries("LLMSeqRec"):
+        given = {"model": "LLMSeqRec", "dataset": "amazon-beauty", "data_path": str(folder)}
+        config = configure("LLMSeqRec", given | dict(entry.keys))  # refused where it contradicts the file
+        assert config["loss"] == "ce" or not config["no_repeats"]
+
+
 @pytest.mark.parametrize("model", CHECKS)  # some of whose switches load a language model
 def test_every_switch_is_allowed(folder, model):
     for entry in entries(model):

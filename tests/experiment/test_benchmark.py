@@ -530,6 +530,11 @@ def test_strong_sasrec_takes_over_our_size_and_rows(shop):
     assert settings["hidden_size"] in (16, "16") and settings["loss_type"] == "CE"
 
 
+def test_over_seeds_there_are_a_mean_and_a_deviation():
+    assert results.spread([0.1, 0.2, 0.6]) == (pytest.approx(0.3), pytest.approx(0.07**0.5))
+    assert results.spread([0.25]) == (0.25, None)
+
+
 def test_the_switches_of_llmseqrec_are_settings_that_it_takes(shop):
     plan = ablation.plan_from({"datasets": "carousel", "data_path": str(shop), "seeds": "1"})
     names = [one.name for one in plan.entries]
