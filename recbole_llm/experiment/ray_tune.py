@@ -110,7 +110,7 @@ def _new(sweep, points, trainable, home, epochs):
             mode="max",
             num_samples=sweep.trials if searcher else 1,
             search_alg=searcher,
-            scheduler=_scheduler(sweep.grace or max(epochs // 10, 1), epochs, points),
+            scheduler=_scheduler(sweep.grace or max(epochs // 5, 1), epochs, points),
             max_concurrent_trials=sweep.workers,
             reuse_actors=True,  # a new process spends seconds on imports
             trial_name_creator=functools.partial(_name, points=points),

@@ -52,7 +52,7 @@ class Sweep:
         The defaults among them; a grid has as many as it has points.
     search : {"random", "grid", "optuna"}
     grace : int or None
-        Epochs that every trial is given; None: a tenth of all, one at least.
+        Epochs that every trial is given; None: a fifth of all, one at least, for at a tenth a slow start looks bad.
     workers : int
         Trials at a time.
     cpus, gpus : float
