@@ -22,6 +22,9 @@ IDLE = frozenset(
     """.split()
 ).union(general_arguments) - {"seed", "reproducibility"}
 
+# What ``stages`` sets between the two stages of a model.
+OF_STAGES = frozenset(("train_stage", "pre_model_path"))
+
 
 def changed(was, now, known=()):
     """What is another one in the settings ``now`` than it ``was``, in words; but for the ``known`` keys and idle ones.

@@ -16,7 +16,7 @@ from ..errors import ArtifactError, SettingError
 from ..evaluation.manifest import changed_files, data_files
 from ..model import checkpoint
 from . import parallel
-from .keys import changed
+from .keys import OF_STAGES, changed
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 
@@ -153,7 +153,7 @@ class ResumingTrainer(Trainer):
         """Refuse settings that nobody gave and that were others when ``file`` was written: a preset was changed."""
         now, given = printable(self.config.final_config_dict), self.config.external_config_dict
         was = facts.get("settings", now)  # an older version kept none of a last epoch
-        differs = changed(was, now, known=given)
+        differs = changed(was, now, known=OF_STAGES.union(given))
         if differs:
             raise SettingError(
                 f"{file} was written under other defaults: {'; '.join(differs)}; write the old values into that "
