@@ -45,7 +45,9 @@ class ResumingTrainer(Trainer):
             If they were trained on other texts, on another number of items, or with other sizes.
         """
         file = model_file or self.saved_model_file
-        tensors, facts = checkpoint.load(file)
+        self._put_in(file, *checkpoint.load(file))
+
+    def _put_in(self, file, tensors, facts):
         other = restored(checkpoint.lower(facts["other_parameter"], tensors))
         self.model.load_other_parameter(other)  # first, for it says why weights of other items do not fit
         try:
@@ -146,8 +148,10 @@ class ResumingTrainer(Trainer):
         SettingError
             If a default is not that with which they were trained.
         """
-        self._refuse_other_defaults(self.saved_model_file, checkpoint.load(self.saved_model_file)[1])
-        self.load_best()
+        file = self.saved_model_file
+        tensors, facts = checkpoint.load(file)
+        self._refuse_other_defaults(file, facts)
+        self._put_in(file, tensors, facts)
 
     def _refuse_other_defaults(self, file, facts):
         """Refuse settings that nobody gave and that were others when ``file`` was written: a preset was changed."""
