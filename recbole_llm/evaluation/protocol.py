@@ -17,7 +17,7 @@ def split(settings):
     return f"**Split:** {_how(settings)}."
 
 
-def history(models=()):
+def history(models):
     """What becomes of the items that a user has had, as one line; ``models`` are those that have ``no_repeats``."""
     if not models:
         return HISTORY

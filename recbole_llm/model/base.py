@@ -50,9 +50,7 @@ class VectorRecommender(SequentialRecommender):
     input_type = InputType.POINTWISE
     learns = True  # whether it has weights to train
     causal = True  # whether it reads left to right, so that every position of a window can be a target
-    leaves_out_seen = (
-        True  # whether its full softmax can leave out what a history has, as ``no_repeats`` asks
-    )
+    leaves_out_seen = True  # whether its full softmax can leave out what a history has: ``no_repeats``
     reads_other_items = False  # whether a training batch reads items that it does not name
     n_fixed = 0  # the last numbers of each scored vector that learn nothing
     items_are_dear = False  # whether to make fewer of them is worth a search for those that a batch names

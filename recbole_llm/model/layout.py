@@ -55,8 +55,7 @@ class Layout:
     @property
     def asked(self):
         """The rows and the positions, (T,) each, of the events whose vectors are asked for."""
-        both = self.row_T, self.position_T
-        return both if self.asked_T is None else tuple(part[self.asked_T] for part in both)
+        return of_asked(self.row_T, self), of_asked(self.position_T, self)
 
     @property
     def length_B(self):
@@ -71,6 +70,11 @@ class Layout:
         """(B, L, ...): the packed events in their places, zeros elsewhere."""
         empty = packed_T.new_zeros(self.batch * self.length, *packed_T.shape[1:])
         return empty.index_copy(0, self.place_T, packed_T).view(self.batch, self.length, *packed_T.shape[1:])
+
+
+def of_asked(packed_T, layout):
+    """The rows of a packed (T, ...) tensor that belong to the events whose vectors the layout asks for."""
+    return packed_T if layout.asked_T is None else packed_T[layout.asked_T]
 
 
 def so_far(item_seq_BL, row_T, position_T):

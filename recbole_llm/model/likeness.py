@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .items import FieldViews, rows_of, trust
+from .layout import of_asked
 
 
 class Likeness(nn.Module):
@@ -58,8 +59,7 @@ class Likeness(nn.Module):
             weight * text_TW.new_ones(length - back).diag(-back)
             for back, weight in enumerate(self.weight_K[:length])
         )
-        found_TW = layout.pack(weighed_LL @ text_BLW)
-        return found_TW if layout.asked_T is None else found_TW[layout.asked_T]
+        return of_asked(layout.pack(weighed_LL @ text_BLW), layout)
 
     def extend(self, aligned):
         """Append the texts of new items: one ``AlignedVectors`` per field, in the order of the fields."""

@@ -36,6 +36,7 @@ from .attention import TIME_BUCKETS, time_bucket
 from .base import VectorRecommender
 from .encoders import BlockSettings, LiGREncoder, SASRecEncoder, start_small
 from .fusion import FusedItems
+from .layout import of_asked
 from .likeness import Likeness
 from .neighbours import Neighbours
 from .ranges import COUNT, NOT_NEGATIVE, POSITIVE, RATE, SHARE, check_ranges
@@ -212,9 +213,7 @@ class LLMSeqRec(VectorRecommender):
         else:
             user_TH = self.sequence(input_TH, layout, elapsed_BL)
         if self.query_gap is not None:
-            wait_T = layout.pack(next_elapsed_BL - elapsed_BL)
-            if layout.asked_T is not None:
-                wait_T = wait_T[layout.asked_T]
+            wait_T = of_asked(layout.pack(next_elapsed_BL - elapsed_BL), layout)
             user_TH = user_TH + self.query_gap(time_bucket(wait_T, self.settings.time_unit))
         if self.settings.score == "cosine":
             user_TH = F.normalize(user_TH, dim=-1) / losses.temperature_of(self.log_temperature)

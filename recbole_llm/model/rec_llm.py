@@ -17,6 +17,7 @@ from ..errors import SettingError
 from ..text.location import locate
 from .encoders import BlockSettings, LiGREncoder, SASRecEncoder, start_small
 from .language_model import LanguageModel, adapters_of
+from .layout import of_asked
 
 EPSILON = 1e-8  # of the inputs' norm: the numbers of a table may start at 0.01, those behind W_in at less
 REACH = 15.0  # of the logits of attention pooling: their exponentials can then be summed along a history as they are
@@ -82,7 +83,7 @@ class PretrainedLLM(LanguageModel):
         mask_BL = layout.pad(torch.ones_like(layout.position_T))
         hidden_BLH = self.llm(inputs_embeds=layout.pad(input_TH), attention_mask=mask_BL).last_hidden_state
         hidden_TH = layout.pack(hidden_BLH)
-        return hidden_TH if layout.asked_T is None else hidden_TH[layout.asked_T]
+        return of_asked(hidden_TH, layout)
 
 
 @torch.no_grad()
@@ -105,7 +106,7 @@ class NoLLM(nn.Module):
 
     def forward(self, input_TH, layout):
         """(T, H), of the events that the layout asks for."""
-        return input_TH if layout.asked_T is None else input_TH[layout.asked_T]
+        return of_asked(input_TH, layout)
 
 
 def rec_llm(settings, max_length, seed=0):
@@ -196,7 +197,5 @@ class Pooling(nn.Module):
         if self.query is not None:
             weight_T1 = self.query(hidden_TH).float().clamp(-REACH, REACH).exp()
         both_TH = torch.cat([hidden_TH * weight_T1, weight_T1], 1)
-        both_TH = layout.pack(layout.pad(both_TH).cumsum(1))
-        if layout.asked_T is not None:
-            both_TH = both_TH[layout.asked_T]
+        both_TH = of_asked(layout.pack(layout.pad(both_TH).cumsum(1)), layout)
         return both_TH[:, :-1] / both_TH[:, -1:]
