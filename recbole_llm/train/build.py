@@ -29,7 +29,7 @@ ALIKE = """
     learning_rate_end learning_rate_tenth warmup_steps weight_decay average_decay enable_amp
     hidden_size n_layers n_heads
     MAX_ITEM_LIST_LENGTH seed eval_args split_column eval_batch_size valid_users mask_history metrics topk valid_metric
-    saved cold_share cold_by shorten_histories disturb_histories show_progress device_threads use_gpu gpu_id
+    no_repeats saved cold_share cold_by shorten_histories disturb_histories show_progress device_threads use_gpu gpu_id
     reproducibility
     clip_grad_norm raw_path artifact_path resume
     text_fields text_join text_generated text_encoder text_fallback text_pooling text_revision text_max_tokens

@@ -652,7 +652,7 @@ def test_no_search_varies_what_is_given(shop):
     plan = plan_on(shop, dropout="0.1", models="Pop,LLMSeqRec,SASRec-strong", warmup_steps="0")
     assert [list(one.space) for one in plan.entries] == [
         [],
-        ["learning_rate", "score", "likeness_events"],
+        ["learning_rate", "score"],
         ["learning_rate", "hidden_dropout_prob"],
     ]
 
