@@ -50,7 +50,7 @@ def configure(model_name, given, files=()):
     _refuse_rows_without(config)
     if config["train_rows"] == "dense" and not getattr(model_class, "causal", False):
         config.model_class = dense(model_class)
-    _refuse_no_repeats_without_softmax(config)
+    _settle_no_repeats(config)
     if config["device_threads"]:
         torch.set_num_threads(config["device_threads"])
     # RecBole points ml-100k at its own wheel; whatever the data set, ours lies in <data_path>/<name>
@@ -63,21 +63,26 @@ def configure(model_name, given, files=()):
     return config
 
 
-def _refuse_no_repeats_without_softmax(config):
-    """Refuse ``no_repeats`` where no loss would leave out what a history has."""
+def _settle_no_repeats(config):
+    """Refuse ``no_repeats`` of a user where no loss leaves out what a history has; that of a data set's file is off."""
     if not config["no_repeats"]:
         return
     if not getattr(config.model_class, "leaves_out_seen", False):
-        raise SettingError(
+        wrong = (
             "no_repeats leaves seen items out of the full softmax of LLMSeqRec, HierLLMRec, RAGLLMRec and of RecBole's "
             f"models with train_rows: dense, found {config['model']} with train_rows: {config['train_rows']}; set "
             "no_repeats: False"
         )
-    if config["model"] in MODELS and config["loss"] != "ce":
-        raise SettingError(
+    elif config["model"] in MODELS and config["loss"] != "ce":
+        wrong = (
             f"no_repeats leaves seen items out of a full softmax, found loss: {config['loss']}; set loss: ce, or "
             "no_repeats: False"
         )
+    else:
+        return
+    if "no_repeats" in config.external_config_dict:
+        raise SettingError(wrong)
+    config["no_repeats"] = False
 
 
 def _refuse_rows_without(config, offsets=None):
@@ -129,6 +134,8 @@ def alike(model_name, config, given=None):
     same = [*ALIKE.split(), *dataset_arguments, *evaluation_arguments]
     shared = {key: config[key] for key in (*same, "dataset", "data_path") if key in config}
     shared["train_neg_sample_args"] = "None"
+    if config["train_rows"] != "dense":
+        shared.pop("no_repeats")  # RecBole's own losses on prefix rows cannot leave out what is seen
     if config.get("inner_multiplier"):  # SASRec's names for the same sizes
         shared |= {"inner_size": config["inner_multiplier"] * config["hidden_size"], "loss_type": "CE"}
         shared |= {"hidden_dropout_prob": config["dropout"], "attn_dropout_prob": config["attention_dropout"]}

@@ -379,6 +379,38 @@ def test_a_data_set_says_what_a_baseline_needs_there_and_the_user_has_the_last_w
     assert theirs["hidden_dropout_prob"] == 0.4
 
 
+@pytest.mark.parametrize(
+    ("model", "keys", "has"),
+    [
+        ("LLMSeqRec", {}, True),
+        ("LLMSeqRec", {"loss": "ssm"}, False),
+        ("SASRec", {"train_rows": "dense"}, True),
+        ("SASRec", {}, False),
+        ("Pop", {}, False),
+    ],
+)
+def test_that_nobody_repeats_on_a_data_set_is_for_the_models_that_can_use_it(shop, model, keys, has):
+    write_carousel(shop, name="ml-100k")
+    assert configure(model, {"data_path": str(shop), "dataset": "ml-100k"} | keys)["no_repeats"] is has
+
+
+@pytest.mark.parametrize(
+    ("dataset", "keys", "has"),
+    [
+        ("ml-100k", {}, True),
+        ("ml-100k", {"no_repeats": False}, False),
+        ("ml-100k", {"train_rows": "prefix"}, False),
+        ("amazon-beauty", {}, False),
+        ("carousel", {"no_repeats": True}, True),
+    ],
+)
+def test_a_baseline_knows_of_repeats_what_the_model_beside_it_does(shop, dataset, keys, has):
+    """But where the data set's file says that it is better without."""
+    write_carousel(shop, name=dataset)
+    ours = configure("LLMSeqRec", {"data_path": str(shop), "dataset": dataset, "baseline": "SASRec"} | keys)
+    assert configure_baseline(ours)["no_repeats"] is has
+
+
 @pytest.mark.parametrize("model", ["SASRecF", "FDSA", "GRU4RecF"])
 def test_recboles_models_of_item_features_are_trained_tested_and_taken_up_again(shop, tmp_path, model):
     columns = "{'inter': ['user_id', 'item_id', 'timestamp'], 'item': ['item_id', 'colour']}"
