@@ -60,9 +60,10 @@ def test_no_two_switches_set_the_same(folder, model, dataset):
     assert not [pair for pair in combinations(changed, 2) if changed[pair[0]] == changed[pair[1]]]
 
 
-def test_switches_that_are_compared_with_each_other_differ_in_one_key():
-    file = yaml.safe_load((PROPERTIES / "ablation" / "LLMSeqRec.yaml").read_text(encoding="utf-8"))
-    keys = {entry.name: entry.keys for entry in entries("LLMSeqRec")}
+@pytest.mark.parametrize("model", ["LLMSeqRec", "HierLLMRec"])
+def test_switches_that_are_compared_with_each_other_differ_in_one_key(model):
+    file = yaml.safe_load((PROPERTIES / "ablation" / f"{model}.yaml").read_text(encoding="utf-8"))
+    keys = {entry.name: entry.keys for entry in entries(model)}
     for one, other in file["between"]:
         assert len(keys[one].items() ^ keys[other].items()) == 1
 
