@@ -55,7 +55,7 @@ def built(options, n_words):
     given = {"model": "HierLLMRec", "dataset": options.dataset, "data_path": options.data_path}
     given |= {"artifact_path": options.artifact_path, "show_progress": False, "text_join": True}
     given |= {"rec_llm": "t5_encoder", "rec_init": "random", "train_rows": "prefix"}
-    given |= {"pool_user": "mean", "MAX_ITEM_LIST_LENGTH": 50, "baseline": None}
+    given |= {"pool_user": "mean", "MAX_ITEM_LIST_LENGTH": 50}
     with tempfile.TemporaryDirectory() as folder:
         _writing_t5.config_of(options.width, options.layers, n_words).save_pretrained(folder)
         config = configure("HierLLMRec", given | {"rec_llm_path": folder})
@@ -124,7 +124,7 @@ def speed(model, writer, test, rows):
         _rows.Row("users ranked a second, one at a time", 1 / ours, 1 / theirs, 50, "1/s"),
         _rows.Row("time for a user", 1000 * ours, 1000 * theirs, None, "ms"),
         _rows.Row("beside it, to find the items of the titles", None, 1000 * mapping, None, "ms"),
-        _rows.Row("tokens written for a user", 0, length * BEAMS, None, "tokens"),
+        _rows.Row("tokens written for a user", None, length * BEAMS, None, "tokens"),
     ]
 
 

@@ -67,7 +67,7 @@ def built(options, folder):
     given |= {"text_fields": [], "text_vectors": {"made_up": write_vectors(folder, options.items)}}
     given |= {"artifact_path": str(folder / "artifacts"), "text_join": False}
     given |= {"rec_llm": "decoder", "rec_llm_path": str(folder / "llm"), "rec_init": "random"}
-    given |= {"rec_llm_mode": options.mode, "llm_recompute": options.recompute, "average_decay": None}
+    given |= {"rec_llm_mode": options.mode, "llm_recompute": options.recompute, "average_decay": "None"}
     given |= {"MAX_ITEM_LIST_LENGTH": options.length, "train_batch_size": options.batch}
     config = configure("HierLLMRec", given | {"show_progress": False})
     (train, *_), _, model = build(config)

@@ -19,7 +19,7 @@ MODEL = {
     "loss": "ssm",
     "MAX_ITEM_LIST_LENGTH": 50,
     "train_batch_size": 128,
-    "average_decay": None,
+    "average_decay": "None",
     "show_progress": False,
     "metrics": ["Recall", "NDCG"],
 }

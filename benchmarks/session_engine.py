@@ -130,8 +130,9 @@ def main():
         "--backbones", default="SRGNN", help="that LLM4SBR is put around, commas between (default: SRGNN)"
     )
     options = arguments.parse_args()
-    ours = Side(options, "SRGNN", **sized(options, "SRGNN"))
-    theirs = Side(options, "RecBole-SRGNN", embedding_size=options.size)
+    stock = {"no_repeats": False}  # RecBole's knows of no such thing
+    ours = Side(options, "SRGNN", **sized(options, "SRGNN"), **stock)
+    theirs = Side(options, "RecBole-SRGNN", embedding_size=options.size, **stock)
     curves = [[side.epoch() for _ in range(options.epochs)] for side in (ours, theirs)]
     seconds = by_turns((ours, theirs), options.batches)
     graphs = min(graph_seconds(ours, options.batches) for _ in range(ROUNDS))

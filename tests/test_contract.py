@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module", params=sorted(MODELS))
 def learnt(request, folder):
     """Each model once, trained on the carousel."""
-    world = house(folder, request.param, epochs=30, eval_step=30, average_decay=None)
+    world = house(folder, request.param, epochs=30, eval_step=30, average_decay="None")
     world.trainer = trainer_for(world.config, world.model)
     world.trainer.fit(world.train, world.valid, verbose=False, saved=True)
     world.model.eval()

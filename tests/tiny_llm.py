@@ -21,6 +21,12 @@ def configs(words=WORDS):
             vocab_size=n_words, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2
         ),
         "bart": transformers.BartConfig(vocab_size=n_words, d_model=16, max_position_embeddings=32, **bart),
+        "electra": transformers.ElectraConfig(
+            **small, embedding_size=8
+        ),  # words narrower than what it makes of them
+        "roberta": transformers.RobertaConfig(
+            **small | {"pad_token_id": 1}
+        ),  # whose first two places are no events'
     }
 
 

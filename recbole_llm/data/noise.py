@@ -20,7 +20,7 @@ class Noise:
     place_RL : FloatTensor
         Where they go, in units of the history's length.
     item_RL : LongTensor
-        What they are: item ids, drawn evenly.
+        What they are: item ids, drawn evenly from all but the row's target.
     """
 
     share: float
@@ -28,11 +28,12 @@ class Noise:
     item_RL: torch.Tensor
 
     @classmethod
-    def draw(cls, share, n_rows, max_length, n_items, seed):
-        """The noise of a part with so many rows."""
-        rng = np.random.default_rng(seed)
+    def draw(cls, share, target_R, max_length, n_items, seed):
+        """The noise of a part of rows with these targets, which are never drawn: seen, they could not be ranked."""
+        rng, n_rows = np.random.default_rng(seed), len(target_R)
         place = torch.from_numpy(rng.random((n_rows, max_length), dtype=np.float32))
-        return cls(share, place, torch.from_numpy(rng.integers(1, n_items, (n_rows, max_length))))
+        item_RL = torch.from_numpy(rng.integers(1, n_items - 1, (n_rows, max_length)))
+        return cls(share, place, item_RL + (item_RL >= target_R[:, None]))
 
     def put_in(self, lists, item_list, length_B, row_B):
         """The lists (B, L, ...) of a batch with foreign events in ``item_list``, and the new lengths (B,).

@@ -189,7 +189,8 @@ class Parts(SequentialDataset):
     def disturbed(self, share):
         """Within, every history has random items in it, ``share`` of them for each event."""
         seed = [self.config["seed"], round(1000 * share)]
-        self.noise = Noise.draw(share, len(self.inter_feat), self.max_item_list_len, self.item_num, seed)
+        target = self.inter_feat[self.iid_field]
+        self.noise = Noise.draw(share, target, self.max_item_list_len, self.item_num, seed)
         try:
             yield
         finally:

@@ -20,6 +20,9 @@ from ..text.templates import ATTRIBUTES, field_texts, read_columns, title_column
 from .parts import ROW_END
 
 DIGITS = 12  # of the hash of what was read
+NAME = (
+    128  # characters of a name in a line, at most: the line must fit into a prompt, the name into an answer
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ def items(table, fields: Sequence[str]) -> Iterator[Subject]:
 def item_lines(table, title: str | None = None, ids: bool = False) -> dict[str, str]:
     """Token -> ``title | Genre: Crime. Year: 1995.``: an item as a line of a history; with ``Id: 6.`` if ``ids``.
 
+    A title is cut to 128 characters.
+
     Raises
     ------
     SettingError
@@ -72,7 +77,7 @@ def item_lines(table, title: str | None = None, ids: bool = False) -> dict[str, 
         attributes = {}
     lines = {}
     for token, cell in table[name].items():
-        name_of = clean(cell)
+        name_of = clean(cell).replace("|", "/")[:NAME].rstrip()  # behind " | " stands what is not the name
         said = " ".join((*attributes.get(token, ()), *([f"Id: {token}."] if ids and name_of else ())))
         lines[str(token)] = f"{name_of} | {said}" if said else name_of
     return lines

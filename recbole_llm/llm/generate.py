@@ -6,6 +6,7 @@ end the ``Tally`` says what became of every question.
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from rich.console import Console
@@ -165,7 +166,7 @@ def _settled(requests, template, found, faults, fallback):
     instead = {}
     if fallback is not None and left:
         for place, answer in fallback.complete([requests[number] for number in left]):
-            if answer.text:
+            with suppress(AnswerError):  # then there is nothing
                 instead[left[place]] = template.read(answer.text)
     given = []
     for number, request in enumerate(requests):

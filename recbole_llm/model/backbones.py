@@ -21,6 +21,7 @@ from torch import nn
 
 from ..errors import SettingError
 from .session.base import ProductScore, SessionRecommender, Views
+from .unseen import can_leave_out_seen, without_repeats
 
 MASKED_LAST = ("BERT4Rec",)  # read a mask behind the session, whose place then tells what comes next
 
@@ -37,6 +38,8 @@ def inner_model(name, config, dataset):
 
     found, model = get_model(name), None
     if issubclass(found, SequentialRecommender) and not hasattr(found, "reads_text"):
+        if config["no_repeats"] and can_leave_out_seen(found, config):
+            found = without_repeats(found)
         model = found(config, dataset)
     if not isinstance(getattr(model, "item_embedding", None), nn.Embedding):
         raise SettingError(

@@ -8,10 +8,11 @@ import torch
 from ..data.dataset import NEXT_ITEMS
 from ..errors import SettingError
 from . import losses
-from .base import target_places, without_seen
+from .base import target_places
 from .dropout import dropped, rate_of
 from .encoders import read
 from .layout import Layout, is_even, so_far
+from .unseen import Unseen
 
 PARTS = 4  # of GRU4Rec's batch, rows of like length together: less padding is computed
 
@@ -34,13 +35,7 @@ def dense(model_class):
     return type(name, (READERS[name], model_class), {})
 
 
-class _Dense:
-    leaves_out_seen = True
-
-    def __init__(self, config, dataset):
-        super().__init__(config, dataset)
-        self.no_repeats = bool(config["no_repeats"])
-
+class _Dense(Unseen):
     def calculate_loss(self, interaction):
         """Mean cross-entropy over all positions of all windows that have a target."""
         item_seq_BL = interaction[self.ITEM_SEQ]
@@ -51,11 +46,6 @@ class _Dense:
         return losses.full_softmax(
             user_TH[taught_T], self.item_embedding.weight, target_T[taught_T], seen_TL=seen_TL
         )
-
-    def full_sort_predict(self, interaction):
-        """(B, I): RecBole's scores; with ``no_repeats`` -inf for the items of the history."""
-        score_BI = super().full_sort_predict(interaction)
-        return without_seen(score_BI, interaction[self.ITEM_SEQ]) if self.no_repeats else score_BI
 
 
 class _DenseSASRec(_Dense):

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..config import settings_from
+from ..errors import SettingError
 from . import losses
 from .base import VectorRecommender
 from .hier_settings import LIVE, Settings, check
@@ -49,6 +50,11 @@ class HierLLMRec(VectorRecommender):
             self.text_fingerprints |= {name: base} if base else {}
         if s.item_llm_mode in LIVE:
             self.text_fingerprints["item_texts"] = self.item_llm.texts_fingerprint
+        if self.rec_llm.word_width != self.rec_llm.width and (s.head == "tied" or self.reads_other_items):
+            raise SettingError(
+                f"{s.rec_llm_path} reads vectors of {self.rec_llm.word_width} numbers and gives {self.rec_llm.width}, "
+                f"but {config['model']} with head: {s.head} compares the two; give another rec_llm_path"
+            )
         self.input_map = InputMap(self.item_llm.width, self.rec_llm, s.input_dropout)
         self.pooling = Pooling(s.pool_user, self.rec_llm.width)
         self.norm = nn.LayerNorm(self.rec_llm.width)

@@ -9,6 +9,8 @@ from .ranges import COUNT, NOT_NEGATIVE, POSITIVE, RATE, SHARE, check_ranges
 from .rec_llm import CAUSAL
 
 LIVE = ("lora", "full")  # ways in which the Item LLM itself learns
+SCRATCH = ("transformer", "sasrec")  # Recommendation LLMs that are built here
+PRETRAINED = ("decoder", "t5_encoder")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ RANGES = {
 def check(s, dense):
     """Refuse settings that cannot be or that contradict each other, each in one sentence."""
     check_ranges(s, RANGES)
-    if s.hidden_size % s.n_heads or s.hidden_size // s.n_heads % 2:
+    if s.rec_llm in SCRATCH and (s.hidden_size % s.n_heads or s.hidden_size // s.n_heads % 2):
         raise SettingError(
             f"hidden_size {s.hidden_size} must be a multiple of n_heads {s.n_heads}, each head of even size"
         )
@@ -64,11 +66,16 @@ def check(s, dense):
             f"rec_llm: {s.rec_llm} reads a history as a whole, so that with train_rows: dense a position would see its "
             "own target; set train_rows: prefix"
         )
-    if s.rec_llm in ("decoder", "t5_encoder") and not s.rec_llm_path:
+    if s.rec_llm_path and s.rec_llm not in PRETRAINED:
+        raise SettingError(
+            f"rec_llm_path names a language model, but rec_llm: {s.rec_llm} is none; set rec_llm: decoder or "
+            "t5_encoder"
+        )
+    if s.rec_llm in PRETRAINED and not s.rec_llm_path:
         raise SettingError(
             f"rec_llm: {s.rec_llm} needs rec_llm_path, the folder or hub id of a language model"
         )
-    if s.rec_llm_mode != "full" and s.rec_llm not in ("decoder", "t5_encoder"):
+    if s.rec_llm_mode != "full" and s.rec_llm not in PRETRAINED:
         raise SettingError(
             f"rec_llm_mode: {s.rec_llm_mode} is for a pretrained model, but rec_llm is {s.rec_llm}; set full"
         )
@@ -76,7 +83,7 @@ def check(s, dense):
         raise SettingError(
             "rec_init: random with rec_llm_mode: frozen would never learn; set one of the two otherwise"
         )
-    learns_words = s.rec_llm in ("decoder", "t5_encoder") and s.rec_llm_mode != "frozen"
+    learns_words = s.rec_llm in PRETRAINED and s.rec_llm_mode != "frozen"
     if s.llm_recompute and s.item_llm_mode not in LIVE and not learns_words:
         raise SettingError(
             "llm_recompute: True has nothing to make anew, for no language model learns here (item_llm_mode: "

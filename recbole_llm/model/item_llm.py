@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import SettingError
 from ..llm.load import load_tokenizer
 from ..text.location import locate_or
 from ..text.recipe import token_limit
@@ -26,6 +27,13 @@ from .language_model import LanguageModel, adapters_of
 
 INSTRUCTION = "Compress the following description of an item into an embedding: "  # in front of an item token
 ITEMS_AT_ONCE = 64  # read at a time where no gradient is asked for
+OF_VECTORS = {  # keys that say how vectors are made ahead of training, and their defaults
+    "text_vectors": None,
+    "text_endpoint": None,
+    "text_pooling": None,
+    "text_missing": "mask",
+    "trust_remote_code": False,
+}
 
 
 class ItemVectors(nn.Module):
@@ -94,7 +102,6 @@ class LiveItemLLM(LanguageModel):
         self.learn(**learns)
         tokenizer = load_tokenizer(base)
         self.pooling = pooling
-        size = self.llm.config.hidden_size
         prefix = INSTRUCTION if pooling == "item_token" else ""
         tokens = tokenizer([prefix + text for text in texts], truncation=True, max_length=max_tokens)[
             "input_ids"
@@ -114,15 +121,10 @@ class LiveItemLLM(LanguageModel):
         missing_I1[0] = False
         self.register_buffer("known_I1", known_I1, persistent=False)
         self.register_buffer("missing_I1", missing_I1, persistent=False)
-        self.no_text = nn.Parameter(torch.empty(size).normal_(std=0.02))
+        self.no_text = nn.Parameter(torch.empty(self.width).normal_(std=0.02))
         self.item_token = (
-            nn.Parameter(torch.empty(size).normal_(std=0.02)) if pooling == "item_token" else None
+            nn.Parameter(torch.empty(self.word_width).normal_(std=0.02)) if pooling == "item_token" else None
         )
-
-    @property
-    def width(self):
-        """W, which is D."""
-        return len(self.no_text)
 
     def forward(self, item_N=None):
         """(I, W), or (N, W) of the items that ``item_N`` names; of all items some at a time."""
@@ -164,6 +166,12 @@ def item_llm(settings, dataset, config):
     if s.item_llm_mode in ("frozen", "table"):
         spread = s.table_spread if s.item_llm_mode == "table" else None
         return ItemVectors(dataset.text_vectors.values(), whiten=s.whiten, size=s.whiten_dim, spread=spread)
+    for key, usual in OF_VECTORS.items():
+        if config[key] != usual:
+            raise SettingError(
+                f"{key}: {config[key]} is of vectors that are made ahead of training, but with item_llm_mode: "
+                f"{s.item_llm_mode} the texts themselves are read; set {key}: {usual}"
+            )
     return LiveItemLLM(
         dataset.item_texts,
         locate_or(config["text_fallback"], config["text_encoder"], config["text_revision"]),

@@ -4,6 +4,7 @@ Weights that stay as they are in their files are left out of the state dict and 
 of adapters beside a large model is then as small as they are. ``fingerprint`` says which files they belong to.
 """
 
+import torch
 from torch import nn
 
 from ..errors import SettingError
@@ -20,12 +21,21 @@ class LanguageModel(nn.Module):
         What ``text.location.locate`` gives; of T5 and its like the encoder is taken.
     untrained : bool
         Keep the architecture alone and start from random weights, which a checkpoint then holds.
+
+    Attributes
+    ----------
+    word_width, width : int
+        The size of the vectors that it is handed, as its words are, and of those that it gives.
     """
 
     def __init__(self, base, *, untrained=False):
         super().__init__()
         self.llm = load(base, "encoder", untrained=untrained)
         self.llm.config.use_cache = False  # nothing is written word by word
+        self.word_width = self.llm.get_input_embeddings().embedding_dim
+        with torch.no_grad():  # tried: some map what they give, too
+            one = self.llm(inputs_embeds=torch.zeros(1, 1, self.word_width))
+        self.width = one.last_hidden_state.shape[2]
         self._base = None if untrained else base
         self._unlearned, self.fingerprint = (), None
         self.register_state_dict_post_hook(leave_out_unlearned)
@@ -50,7 +60,7 @@ class LanguageModel(nn.Module):
 
     def check_length(self, length, limit, said, cure):
         """Refuse more places, ``said`` of the keys, than the model has positions for or its files allow, ``limit``."""
-        limits = [limit, getattr(self.llm.config, "max_position_embeddings", None)]
+        limits = [limit, getattr(self.llm.config, "max_position_embeddings", None), *positions(self.llm)]
         least = min((each for each in limits if each), default=None)
         if least is not None and length > least:
             raise SettingError(
@@ -63,6 +73,13 @@ class LanguageModel(nn.Module):
         if self.frozen:
             self.llm.eval()
         return self
+
+
+def positions(llm):
+    """How many places each of its tables of positions has room for, where some rows are padding's and those before."""
+    for name, part in llm.named_modules():
+        if name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None:
+            yield part.num_embeddings - part.padding_idx - 1
 
 
 def adapters_of(s, seed):

@@ -7,13 +7,18 @@ The ``backbone`` reads sessions; each of its two views of a session, local and g
 Training needs no language model and ranking neither: answers are made ahead (``recbole-llm generate sessions``) or
 stand-ins take their place (``intents.py``).
 
-Differs from the released code: a missing answer has a learned vector and is left out of the alignment; ``fuse`` has two
-further ways; the text enters the score by the gates alone in ``scalar_gate``, which is the code's way; several views of
-one anchor are each gated by the anchor as it was; the learning rate is constant (``learning_rate_tenth: 3`` is the
-paper's). ``start: backbone`` begins with the backbone's own session vector; where the backbone gives all of these
-one length, as a layer norm does, they keep it: free in its length, the vector learns the rows by heart.
+In the paper answers reach the score by two gates alone, single numbers; what they say is left to the alignment. Here
+the score also has what the paper ranks by without a session model, the cosines of the answers with the items' names,
+each view's by one learned weight (``infer_score``). The weights begin at zero, and stay there if answers say nothing.
 
-Shapes: B sessions, I items with padding, H hidden, D text-vector size, V views, A anchors.
+Differs further from the released code: names and answers are whitened; a missing answer has a learned vector and is
+left out of the alignment; ``fuse`` has two further ways; the text enters the session vector by the gates alone in
+``scalar_gate``, which is the code's way; several views of one anchor are each gated by the anchor as it was; the
+learning rate is constant (``learning_rate_tenth: 3`` is the paper's). ``start: backbone`` begins with the backbone's
+own session vector; where the backbone gives all of these one length, as a layer norm does, they keep it: free in its
+length, the vector learns the rows by heart.
+
+Shapes: B sessions, I items with padding, N items of a batch, H hidden, W text-vector size, V views, A anchors.
 """
 
 from dataclasses import dataclass
@@ -27,9 +32,12 @@ from ..config import settings_from
 from ..errors import SettingError
 from . import losses
 from .backbones import backbone, inner_model
-from .intents import check_views, intents_of
+from .intents import check_views, intents_of, query
+from .items import rows_of
 from .ranges import NOT_NEGATIVE, check_ranges
 from .session.base import SessionRecommender, SessionSettings
+
+STRIDE = 10.0  # of a view's weight: a cosine is small beside a score, and Adam goes no further than its rate
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,9 @@ class Settings(SessionSettings):
     intent_control: Literal["none", "shuffled", "random"]
     topk_localize: int
     localize: Literal["sum", "mean", "softmax"]
+    whiten: Literal["none", "pca", "relaxed", "full"]
+    whiten_dim: int
+    infer_score: bool
     fuse: Literal["scalar_gate", "vector_gate", "concat"]
     start: Literal["backbone", "random"]
     lambda_au: float
@@ -63,8 +74,7 @@ class LLM4SBR(SessionRecommender):
         if s.views:
             self.intents = intents_of(s, dataset, s.intent_control, config["seed"])
             self.text_fingerprints = dict(dataset.text_fingerprints)
-            text_size = next(iter(dataset.text_vectors.values())).vectors.shape[1]
-            self.project = nn.Linear(text_size, size)  # eq. (7), one for all views
+            self.project = nn.Linear(self.intents.unit_IW.shape[1], size)  # eq. (7), one for all views
             self.no_answer = nn.Parameter(torch.zeros(size))
         gate_size = size if s.fuse == "vector_gate" else 1
         self.gates = nn.ModuleDict({view: nn.Linear(size, gate_size, bias=False) for view in s.views})
@@ -73,6 +83,10 @@ class LLM4SBR(SessionRecommender):
         for module in (self.join, *self.gates.values(), *([self.project] if s.views else [])):
             for weight in module.parameters():
                 nn.init.uniform_(weight, -(size**-0.5), size**-0.5)
+        self.infers = bool(s.views) and s.infer_score
+        if self.infers:
+            self.infer_weight_V = nn.Parameter(torch.zeros(len(s.views)))
+            self.n_fixed = self.intents.unit_IW.shape[1]
         if s.start == "backbone":
             self._start_as_the_backbone(size)
 
@@ -114,29 +128,37 @@ class LLM4SBR(SessionRecommender):
     # ------------------------------------------------------------------ sessions
 
     def encode(self, item_seq_BL, layout, beside):
-        """(B, H): the session vectors, the texts of the views among them."""
+        """(B, H): the session vectors, the texts of the views among them; (B, H + W) with ``infer_score``."""
         views = self.views(item_seq_BL, layout, self.current_items())
-        texts = self.texts(item_seq_BL, layout, beside.end_B)
+        answers = self.answers(item_seq_BL, layout, beside.end_B)
+        texts = self.texts(answers)
         self._kept["views"], self._kept["texts"] = views, texts
-        return self.fused(views, texts)
+        fused_BH = self.fused(views, texts)
+        if not self.infers:
+            return fused_BH
+        return torch.cat([fused_BH, query(answers, STRIDE * self.infer_weight_V)], 1)
 
     def views(self, item_seq_BL, layout, item_IH):
         """What the backbone makes of the sessions of a batch."""
         return self.backbone.views(item_seq_BL, layout, item_IH)
 
-    def session(self, views):
-        """(B, H): the vector of sessions that have no answer."""
-        unknown_BH = self.no_answer.expand_as(views.local_BH) if self.settings.views else None
-        return self.fused(views, {view: (unknown_BH, None) for view in self.settings.views})
+    def scored(self, item_IH, item_N=None):
+        """(I, H + W): items and their names, those of ``item_N`` alone where it is given; (I, H) without the names."""
+        if not self.infers:
+            return item_IH
+        return torch.cat([item_IH, rows_of(self.intents.unit_IW, item_N)], 1)
 
-    def texts(self, item_seq_BL, layout, end_B):
-        """By view, the projected answers t_v (B, H) and whether there is one (B,), eqs. (1)-(7)."""
+    def answers(self, item_seq_BL, layout, end_B):
+        """By view, the answers pinned to names (B, W) and whether there is one (B,), eqs. (1)-(5)."""
         if self.intents is None:
             return {}
-        item_T, session_T = layout.pack(item_seq_BL), layout.row_T
+        return self.intents(layout.pack(item_seq_BL), layout.row_T, layout.last_B, end_B)
+
+    def texts(self, answers):
+        """By view, the projected answers t_v (B, H) and whether there is one (B,), eq. (7)."""
         found = {}
-        for view, (answer_BD, known_B) in self.intents(item_T, session_T, layout.last_B, end_B).items():
-            text_BH = self.project(answer_BD)
+        for view, (answer_BW, known_B) in answers.items():
+            text_BH = self.project(answer_BW)
             found[view] = torch.where(known_B[:, None], text_BH, self.no_answer.to(text_BH.dtype)), known_B
         return found
 
@@ -186,9 +208,9 @@ class LLM4SBR(SessionRecommender):
         """(B,): the score of one item after each session."""
         return self.backbone.score_of(session_BH, views, item_B)
 
-    def session_loss(self, session_BH, views, target_B):
+    def session_loss(self, session_BH, views, target_B, seen_BL=None):
         """The backbone's loss of what came after each session, eq. (14)."""
-        return self.backbone.session_loss(session_BH, views, target_B)
+        return self.backbone.session_loss(session_BH, views, target_B, seen_BL)
 
     def regularisation(self, interaction):
         """The backbone's further loss, and lambda times the alignment of each view with its text, eq. (15)."""

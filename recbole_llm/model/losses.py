@@ -20,7 +20,10 @@ from torch.utils.checkpoint import checkpoint
 from .layout import rounded
 
 PADDING_LOGIT = -1e4  # far below any score, yet finite in bfloat16
-CELLS = 1_900_000  # logits held at a time, 512 rows on ml-1m: the full matrix is never made
+CELLS = {
+    "cpu": 1_900_000,
+    "cuda": 2**26,
+}  # logits held at a time, of a CPU 512 rows on ml-1m, which its caches hold
 FEWEST_ROWS = 16  # of them, however large the catalogue
 OWN_ROWS = 256  # rows whose own negatives are looked up at a time
 
@@ -36,9 +39,10 @@ class _FullSoftmax(torch.autograd.Function):
     def forward(ctx, user_TH, item_IH, target_T, n_fixed, seen_TL, dtype):
         n_targets, n_learned = len(target_T), item_IH.shape[1] - n_fixed
         item_low_IH = item_IH.to(dtype)
-        item_low_HI = item_low_IH.t().contiguous()
         user_low_TH = F.pad(user_TH.to(dtype), (0, 0, 0, rounded(n_targets) - n_targets))
-        chunk = max(CELLS // len(item_IH), FEWEST_ROWS)
+        chunk, item_low_HI = max(CELLS[user_TH.device.type] // len(item_IH), FEWEST_ROWS), item_low_IH.t()
+        if n_targets > chunk:  # of several products each is faster, but for one a copy costs more
+            item_low_HI = item_low_HI.contiguous()
         rows = min(chunk, len(user_low_TH))
         # two buffers, one where both types are the same, for all chunks: fresh memory costs more than the sums
         low_CI = user_low_TH.new_empty(rows, len(item_IH))

@@ -138,7 +138,7 @@ class RAGLLMRec(HierLLMRec):
         """(B,): the score of the one given item of each row."""
         if self.settings.rag_fusion != "knn_interp":
             return super().predict(interaction)
-        scores = self.full_sort_predict(interaction)
+        scores = self.every_score(interaction)
         return scores.gather(1, interaction[self.ITEM_ID][:, None]).squeeze(1)
 
     def remarks(self):
@@ -258,9 +258,10 @@ class RAGLLMRec(HierLLMRec):
                 f"resume: epoch {self.epoch} goes on with the bank of epoch {due}, whose weights are gone "
                 f"(rebuild_every: {every}); train anew, or go on with --rebuild_every=1"
             )
+        was_training = self.training
         self.eval()
         self.bank = self.rows.bank(self, self._index)
-        self.train()
+        self.train(was_training)
 
 
 def _mean_of_last(history_TL, item_IW, count):

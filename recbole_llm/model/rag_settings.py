@@ -60,6 +60,13 @@ def check(s, dense):
         raise SettingError(
             f"rag_control: random draws items, but rag_fusion: {s.rag_fusion} recalls situations; set rag_control: none"
         )
+    of_items = {"rag_query": "user", "rag_similarity": "cosine", "rag_agg": "attn", "exclude_history": True}
+    for key, usual in of_items.items():
+        if s.rag_fusion in OF_SITUATIONS and getattr(s, key) != usual:
+            raise SettingError(
+                f"{key}: {getattr(s, key)} is of items that are retrieved, but rag_fusion: {s.rag_fusion} recalls "
+                f"situations; set {key}: {usual}"
+            )
     if s.item_llm_mode in LIVE and s.rag_fusion in (*OF_ITEMS, "memory"):
         raise SettingError(
             f"item_llm_mode: {s.item_llm_mode} would read every item's text at every step, for rag_fusion: "

@@ -45,7 +45,7 @@ class Transformer(nn.Module):
             s.hidden_size, s.n_layers, s.n_heads, s.inner_multiplier, s.dropout, s.attention_dropout
         )
         self.encoder = (LiGREncoder if kind == "transformer" else SASRecEncoder)(scratch, max_length)
-        self.width = s.hidden_size
+        self.width = self.word_width = s.hidden_size
         self.input_norm = math.sqrt(s.hidden_size)  # numbers of size 1, as behind a layer norm
         start_small(self.encoder.modules())
 
@@ -69,12 +69,11 @@ class PretrainedLLM(LanguageModel):
 
     def __init__(self, name, *, untrained=False, **learns):
         super().__init__(locate(name, weights=not untrained), untrained=untrained)
-        self.width = self.llm.config.hidden_size
         words = self.llm.get_input_embeddings().weight
         self.input_norm = float(words.detach().float().norm(dim=1).mean())
         # never read: the words would be dead weight
-        self.llm.set_input_embeddings(nn.Embedding(1, self.width))
-        self.reads_ahead = reads_ahead(self.llm, self.input_norm)
+        self.llm.set_input_embeddings(nn.Embedding(1, self.word_width))
+        self.reads_ahead = reads_ahead(self.llm, self.word_width, self.input_norm)
         self.learn(**learns)
         self.llm.get_input_embeddings().requires_grad_(False)
 
@@ -87,11 +86,11 @@ class PretrainedLLM(LanguageModel):
 
 
 @torch.no_grad()
-def reads_ahead(llm, length):
+def reads_ahead(llm, width, length):
     """Whether what a language model makes of a vector depends on those behind it; tried, for names do not tell."""
     generator = torch.Generator().manual_seed(0)
-    first_BLD = torch.randn(1, 3, llm.config.hidden_size, generator=generator)
-    first_BLD = first_BLD * length / llm.config.hidden_size**0.5
+    first_BLD = torch.randn(1, 3, width, generator=generator)
+    first_BLD = first_BLD * length / width**0.5
     other_BLD = torch.cat([first_BLD[:, :2], -first_BLD[:, 2:]], 1)
     first_LD, other_LD = (llm(inputs_embeds=each).last_hidden_state[0, :2] for each in (first_BLD, other_BLD))
     return bool((first_LD - other_LD).abs().max() > UNMOVED * first_LD.abs().max())
@@ -102,7 +101,7 @@ class NoLLM(nn.Module):
 
     def __init__(self, size):
         super().__init__()
-        self.width, self.input_norm = size, math.sqrt(size)
+        self.width, self.word_width, self.input_norm = size, size, math.sqrt(size)
 
     def forward(self, input_TH, layout):
         """(T, H), of the events that the layout asks for."""
@@ -157,10 +156,10 @@ class InputMap(nn.Module):
 
     def __init__(self, size_in, llm, dropout):
         super().__init__()
-        self.linear = nn.Linear(size_in, llm.width)
+        self.linear = nn.Linear(size_in, llm.word_width)
         nn.init.zeros_(self.linear.bias)
-        self.norm = nn.LayerNorm(llm.width, eps=EPSILON, elementwise_affine=False)
-        self.gamma = nn.Parameter(torch.tensor(llm.input_norm / math.sqrt(llm.width)))
+        self.norm = nn.LayerNorm(llm.word_width, eps=EPSILON, elementwise_affine=False)
+        self.gamma = nn.Parameter(torch.tensor(llm.input_norm / math.sqrt(llm.word_width)))
         self.dropout = nn.Dropout(dropout)
 
     def level(self, item_TW):

@@ -18,6 +18,7 @@ from ..errors import ArtifactError, SettingError
 from ..evaluation.manifest import data_files
 from ..model import MODELS, get_model
 from ..model.dense import dense
+from ..model.unseen import READERS, can_leave_out_seen, without_repeats
 from . import parallel, stages, values
 from .keys import IDLE
 from .resume import printable
@@ -50,6 +51,8 @@ def configure(model_name, given, files=()):
     _refuse_rows_without(config)
     if config["train_rows"] == "dense" and not getattr(model_class, "causal", False):
         config.model_class = dense(model_class)
+    elif config["no_repeats"] and can_leave_out_seen(model_class, config):
+        config.model_class = without_repeats(model_class)
     _settle_no_repeats(config)
     if config["device_threads"]:
         torch.set_num_threads(config["device_threads"])
@@ -69,11 +72,11 @@ def _settle_no_repeats(config):
         return
     if not getattr(config.model_class, "leaves_out_seen", False):
         wrong = (
-            "no_repeats leaves seen items out of the full softmax of LLMSeqRec, HierLLMRec, RAGLLMRec and of RecBole's "
-            f"models with train_rows: dense, found {config['model']} with train_rows: {config['train_rows']}; set "
-            "no_repeats: False"
+            "no_repeats leaves seen items out of the full softmax of our models, of RecBole's with train_rows: dense, "
+            f"and of its {', '.join(READERS)} with loss_type: CE, found {config['model']} with train_rows: "
+            f"{config['train_rows']}; set no_repeats: False"
         )
-    elif config["model"] in MODELS and config["loss"] != "ce":
+    elif config["model"] in MODELS and config["loss"] not in ("ce", None):
         wrong = (
             f"no_repeats leaves seen items out of a full softmax, found loss: {config['loss']}; set loss: ce, or "
             "no_repeats: False"
@@ -134,8 +137,8 @@ def alike(model_name, config, given=None):
     same = [*ALIKE.split(), *dataset_arguments, *evaluation_arguments]
     shared = {key: config[key] for key in (*same, "dataset", "data_path") if key in config}
     shared["train_neg_sample_args"] = "None"
-    if config["train_rows"] != "dense":
-        shared.pop("no_repeats")  # RecBole's own losses on prefix rows cannot leave out what is seen
+    if config["train_rows"] != "dense" and not can_leave_out_seen(get_model(model_name), {"loss_type": "CE"}):
+        shared.pop("no_repeats")
     if config.get("inner_multiplier"):  # SASRec's names for the same sizes
         shared |= {"inner_size": config["inner_multiplier"] * config["hidden_size"], "loss_type": "CE"}
         shared |= {"hidden_dropout_prob": config["dropout"], "attn_dropout_prob": config["attention_dropout"]}

@@ -80,6 +80,15 @@ def test_random_items_stand_among_the_events_and_are_gone_after(tmp_path):
     assert torch.equal(data[torch.arange(3)]["item_id_list"], whole["item_id_list"])
 
 
+def test_a_random_item_is_never_what_comes_next(tmp_path):
+    write(tmp_path, [(f"u{u}", f"i{(u + k) % 3}", k) for u in range(40) for k in range(9)])
+    data = loaders(tmp_path, MAX_ITEM_LIST_LENGTH=20)[2]._dataset
+    with data.disturbed(1.0):
+        noise = data.noise.item_RL
+    target = data.inter_feat["item_id"]
+    assert (noise != target[:, None]).all() and noise.min() == 1 and noise.max() == 3
+
+
 def test_where_random_items_make_a_history_too_long_its_oldest_events_fall_out(tmp_path):
     write(tmp_path, [(f"u{u}", f"i{k}", k) for u in range(3) for k in range(9)])
     data = loaders(tmp_path, MAX_ITEM_LIST_LENGTH=8)[2]._dataset

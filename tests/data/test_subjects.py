@@ -131,6 +131,10 @@ def test_an_item_of_a_history_is_a_line(tmp_path):
     bare = pd.DataFrame({"name": ["One", ""]}, index=["1", "2"])
     assert subjects.item_lines(bare) == {"1": "One", "2": ""}
     assert subjects.item_lines(bare, ids=True) == {"1": "One | Id: 1.", "2": ""}
+    long = pd.DataFrame({"title": ["Oil | 5 oz " * 40]}, index=["9"])
+    (line,) = subjects.item_lines(long, ids=True).values()
+    name, behind = line.split(" | ")
+    assert behind == "Id: 9." and name.startswith("Oil / 5 oz") and 120 < len(name) <= 128
     with pytest.raises(SettingError, match="no column of titles in the .item file; there are said"):
         subjects.item_lines(pd.DataFrame({"said": ["x"]}))
     with pytest.raises(SettingError, match="no column headline in the .item file"):

@@ -17,7 +17,10 @@ from recbole_llm.train.build import build, configure, known_to
 MODELS = ("LLMSeqRec", "HierLLMRec", "RAGLLMRec", "LLM4SBR")
 CHECKS = {"HierLLMRec": [hier_settings.check], "RAGLLMRec": [hier_settings.check, rag_settings.check]}
 DATASETS = ("carousel", "ml-100k", "ml-1m", "amazon-beauty")  # whose files may set what a switch sets
-ALIKE = {("the answer itself", "one name")}  # of stand-ins, which are names
+ALIKE = {
+    ("the full model", "seen items compete"),
+    ("the answer itself", "one name"),
+}  # of stand-ins, which are names
 
 
 def entries(model):
@@ -60,7 +63,7 @@ def test_no_two_switches_set_the_same(folder, model, dataset):
     assert not [pair for pair in combinations(changed, 2) if changed[pair[0]] == changed[pair[1]]]
 
 
-@pytest.mark.parametrize("model", ["LLMSeqRec", "HierLLMRec"])
+@pytest.mark.parametrize("model", ["LLMSeqRec", "HierLLMRec", "RAGLLMRec"])
 def test_switches_that_are_compared_with_each_other_differ_in_one_key(model):
     file = yaml.safe_load((PROPERTIES / "ablation" / f"{model}.yaml").read_text(encoding="utf-8"))
     keys = {entry.name: entry.keys for entry in entries(model)}

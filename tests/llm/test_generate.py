@@ -83,6 +83,15 @@ def test_what_cannot_be_used_is_answered_by_the_fallback(cache):
     assert len(fallback.asked) == 1 and len(cache) == 3  # the fallback's words are not kept
 
 
+def test_where_the_fallback_cannot_be_read_either_there_is_nothing(cache):
+    fallback = FakeBackend(lambda prompt: json.dumps({"text": "x" * 5000}))  # longer than a passage may be
+    given, tally = generate(
+        [request("a"), request("b")], ITEM_DESCRIPTION, Moody({"b": "no"}), cache, fallback=fallback
+    )
+    assert [(one.text, one.source) for one in given] == [("good", "backend"), ("", "nothing")]
+    assert (tally.answered, tally.fallback, tally.nothing) == (1, 0, 1)
+
+
 def test_an_unreadable_answer_is_asked_for_again_warmer_and_only_that(cache):
     moody = Moody({"b": lambda one: '{"text": "at last"}' if one.temperature else "hm"})
     given, tally = generate([request("a"), request("b")], ITEM_DESCRIPTION, moody, cache, tries=3)

@@ -39,6 +39,10 @@ OVERLAP = {"window_overlap": 2}
         ("HierLLMRec", "dense", {}),
         ("RAGLLMRec", "dense", {}),
         ("RAGLLMRec", "prefix", {"rag_fusion": "knn_interp"}),
+        *((model, "prefix", {}) for model in ("SRGNN", "TAGNN", "GCEGNN", "RecBole-SRGNN")),
+        *((model, "prefix", {}) for model in ("GRU4Rec", "SASRec", "NARM", "STAMP")),
+        ("GCSAN", "prefix", {"reg_weight": 0.0}),
+        *(("LLMInit", "prefix", {"backbone": model}) for model in ("SRGNN", "GRU4Rec")),
     ],
 )
 @torch.no_grad()

@@ -286,7 +286,8 @@ def test_an_encoder_that_is_not_at_hand_gives_way_to_the_fallback(folder, tmp_pa
 @pytest.mark.parametrize("mode", ["table", "lora"])
 def test_a_report_says_which_model_stood_in_for_the_one_that_was_asked_for(folder, tiny, tmp_path, mode):
     keys = known_to("HierLLMRec", "carousel", TINY) | {"data_path": folder, "run_path": tmp_path, "epochs": 1}
-    keys |= {"artifact_path": tmp_path, "text_fields": "title", "text_max_tokens": 16, "text_pooling": "cls"}
+    keys |= {"artifact_path": tmp_path, "text_fields": "title", "text_max_tokens": 16}
+    keys |= {"text_pooling": "cls"} if mode == "table" else {}
     keys |= {"text_encoder": "nobody/has-this-model", "text_revision": "main", "text_fallback": tiny("bert")}
     keys |= {"item_llm_mode": mode} | ({} if mode == "table" else {"loss": "nce", "n_negatives": 2})
     named = {"model": "HierLLMRec", "dataset": "carousel"} | keys
@@ -456,7 +457,12 @@ def test_a_pretrained_rec_llm_learns_as_its_mode_says(folder, tiny, mode):
 
 @pytest.mark.parametrize("mode", ["lora", "frozen"])
 def test_a_checkpoint_holds_what_learns_and_goes_with_its_language_model(folder, tiny, tmp_path, mode):
-    keys = {"rec_llm": "decoder", "rec_llm_path": tiny("llama"), "rec_llm_mode": mode, "average_decay": None}
+    keys = {
+        "rec_llm": "decoder",
+        "rec_llm_path": tiny("llama"),
+        "rec_llm_mode": mode,
+        "average_decay": "None",
+    }
     world = house(folder, "HierLLMRec", epochs=1, **keys)
     trainer, batch = trainer_for(world.config, world.model), a_batch(world)
     trainer.fit(world.train, world.valid, verbose=False, saved=True)
@@ -547,6 +553,35 @@ def test_a_language_model_beside_its_adapters_is_not_averaged_in_a_copy(folder, 
         assert (means[name].data_ptr() == own.data_ptr()) is not own.requires_grad, name
 
 
+@pytest.mark.parametrize("keys", [{"rec_llm": "t5_encoder"}, {"item_llm_mode": "full", "loss": "nce"}])
+def test_a_language_model_may_read_narrower_words_than_it_gives(folder, tiny, keys):
+    prefixes = {"train_rows": "prefix", "train_batch_size": 8}
+    if "item_llm_mode" in keys:
+        _, (train, *_), model = live(
+            folder, text_encoder=tiny("electra"), pool_item="item_token", **keys, **prefixes
+        )
+    else:
+        keys = keys | {"rec_llm_path": tiny("electra")}
+        world = house(folder, "HierLLMRec", **keys, **prefixes)
+        train, model = world.train, world.model
+        with pytest.raises(
+            SettingError, match="vectors of 8 numbers and gives 16, but HierLLMRec with head: tied"
+        ):
+            house(folder, "HierLLMRec", **keys, **prefixes, head="tied")
+        with pytest.raises(SettingError, match="but RAGLLMRec with head: embed compares the two"):
+            house(folder, "RAGLLMRec", **keys, **prefixes)
+    loss = model.calculate_loss(next(iter(train)))
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
+def test_the_places_that_a_model_keeps_for_padding_are_no_events(folder, tiny):
+    keys = {"rec_llm": "t5_encoder", "rec_llm_path": tiny("roberta"), "train_rows": "prefix"}
+    house(folder, "HierLLMRec", **keys, MAX_ITEM_LIST_LENGTH=30)
+    with pytest.raises(SettingError, match="take 31 places, but the language model reads at most 30"):
+        house(folder, "HierLLMRec", **keys, MAX_ITEM_LIST_LENGTH=31)
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "bert"])
 def test_histories_longer_than_a_rec_llm_reads_are_refused(folder, tiny, kind):
     keys = {"rec_llm": "decoder"} if kind == "gpt2" else {"rec_llm": "t5_encoder", "train_rows": "prefix"}
@@ -628,7 +663,7 @@ def test_a_t5_learns_to_recommend_from_prefix_rows(folder, tiny):
         "train_rows": "prefix",
         "llm_learning_rate": 3e-3,
     }
-    world = house(folder, "HierLLMRec", epochs=6, eval_step=6, average_decay=None, **keys)
+    world = house(folder, "HierLLMRec", epochs=6, eval_step=6, average_decay="None", **keys)
     trainer = trainer_for(world.config, world.model)
     trainer.fit(world.train, world.valid, verbose=False, saved=True)
     assert trainer.evaluate_both_ways(world.test).unmasked["recall@1"] > 0.9
@@ -637,7 +672,7 @@ def test_a_t5_learns_to_recommend_from_prefix_rows(folder, tiny):
 def test_a_real_language_model_learns_to_recommend(folder, shared_data):
     llama = str(shared_data.parent / "models" / "stories260K")
     keys = {"rec_llm": "decoder", "rec_llm_path": llama, "rec_llm_mode": "lora", "llm_learning_rate": 3e-3}
-    world = house(folder, "HierLLMRec", epochs=12, average_decay=None, **keys)
+    world = house(folder, "HierLLMRec", epochs=12, average_decay="None", **keys)
     trainer = trainer_for(world.config, world.model)
     trainer.fit(world.train, world.valid, verbose=False, saved=True)
     assert trainer.evaluate_both_ways(world.test).unmasked["recall@1"] > 0.9
@@ -651,6 +686,10 @@ def test_a_real_language_model_learns_to_recommend(folder, shared_data):
     [
         ({"hidden_size": 15}, "hidden_size 15 must be a multiple of n_heads 2"),
         ({"rec_llm": "decoder"}, "rec_llm: decoder needs rec_llm_path"),
+        (
+            {"rec_llm_path": "/a/model"},
+            "rec_llm_path names a language model, but rec_llm: transformer is none",
+        ),
         (
             {"rec_llm_mode": "lora"},
             "rec_llm_mode: lora is for a pretrained model, but rec_llm is transformer",

@@ -30,6 +30,10 @@ def a_batch(world):
     return next(iter(world.test))[0]
 
 
+def texts_of(model, items, layout, end_B=None):
+    return model.texts(model.answers(items, layout, end_B))
+
+
 # ---------------------------------------------------------------------- alignment and uniformity
 
 
@@ -79,11 +83,43 @@ def test_with_all_gates_at_one_it_is_the_backbones_session_vector_whatever_the_t
     batch, layout = a_batch(world), Layout.of(a_batch(world)["item_length"], only_last=True)
     alone.model.eval(), world.model.eval()
     expected = alone.model(batch["item_id_list"], batch["item_length"])
-    assert not torch.allclose(world.model(batch["item_id_list"], batch["item_length"]), expected, atol=1e-3)
+    inputs = batch["item_id_list"], batch["item_length"]
+    assert not torch.allclose(world.model(*inputs)[:, :16], expected, atol=1e-3)
     for gate in world.model.gates.values():
         gate.forward = lambda met_BH: met_BH.new_ones(len(met_BH), 1)
-    assert all(known.all() for _, known in world.model.texts(batch["item_id_list"], layout, None).values())
-    assert torch.allclose(world.model(batch["item_id_list"], batch["item_length"]), expected, atol=1e-6)
+    assert all(known.all() for _, known in texts_of(world.model, batch["item_id_list"], layout).values())
+    assert torch.allclose(world.model(*inputs)[:, :16], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("backbone", [*OURS, "GRU4Rec", "SASRec"])
+def test_the_answers_rank_by_their_cosines_with_the_names_once_their_weights_have_left_zero(folder, backbone):
+    world, alone = wrapped(folder, backbone), wrapped(folder, backbone, infer_score=False)
+    model, batch = world.model.eval(), a_batch(world)
+    alone.model.eval().load_state_dict(model.state_dict(), strict=False)
+    without = alone.model.full_sort_predict(batch)
+    assert torch.allclose(model.full_sort_predict(batch), without, atol=1e-6), "at the start"
+    layout = Layout.of(batch["item_length"], only_last=True)
+    answers = model.answers(batch["item_id_list"], layout, None)
+    name_IW = model.intents.unit_IW
+    long_BI, short_BI = (F.normalize(answers[view][0], dim=1) @ name_IW.t() for view in ("long", "short"))
+    model.infer_weight_V.data = torch.tensor([0.2, -0.1])
+    scores = model.train().eval().full_sort_predict(batch)
+    assert torch.allclose(scores, without + 2 * long_BI - short_BI, atol=1e-5)
+    target_B = batch["item_id"] = torch.arange(len(scores)) % (model.n_items - 1) + 1
+    own_B = scores.gather(1, target_B[:, None]).squeeze(1)
+    assert torch.allclose(model.predict(batch), own_B, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", [*OURS, "GRU4Rec"])
+def test_what_was_read_has_no_chance_in_training_and_in_ranking(folder, backbone):
+    world = wrapped(folder, backbone, no_repeats=True)
+    model, batch = world.model.eval(), next(iter(world.train))
+    model.infer_weight_V.data = torch.tensor([0.2, -0.1])
+    scores, seen = model.full_sort_predict(batch), batch["item_id_list"]
+    assert (scores.gather(1, seen) == -torch.inf).all()
+    scores[:, 0] = -torch.inf
+    expected = F.cross_entropy(scores, batch["item_id"])
+    assert model.loss_terms(batch)[0].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_a_text_of_the_long_view_moves_the_scores_by_its_gate_alone(folder):
@@ -91,7 +127,7 @@ def test_a_text_of_the_long_view_moves_the_scores_by_its_gate_alone(folder):
     items, length = torch.tensor([[3, 5, 7], [2, 4, 0]]), torch.tensor([3, 2])
     layout = Layout.of(length, only_last=True)
     views = model.views(items, layout, model.current_items())
-    texts = model.texts(items, layout, None)
+    texts = texts_of(model, items, layout)
     known = texts["long"][1]
     other = texts | {"long": (torch.randn(2, 16), known)}
     before, after = model.fused(views, texts), model.fused(views, other)
@@ -107,7 +143,7 @@ def test_it_starts_as_the_backbone_and_keeps_a_length_that_is_fixed(folder, back
     model, batch = wrapped(folder, backbone, fuse=fuse).model.eval(), a_batch(wrapped(folder))
     layout = Layout.of(batch["item_length"], only_last=True)
     views = model.views(batch["item_id_list"], layout, model.items())
-    own_BH, texts = model.backbone.session(views), model.texts(batch["item_id_list"], layout, None)
+    own_BH, texts = model.backbone.session(views), texts_of(model, batch["item_id_list"], layout)
     assert torch.allclose(model.fused(views, texts), own_BH, atol=1e-5)
     for weight in (*model.join.parameters(), *model.gates.parameters()):
         torch.nn.init.normal_(weight)
@@ -146,7 +182,7 @@ def test_several_views_of_one_anchor_are_gated_in_any_order(folder, fuse):
     scores = model.full_sort_predict(batch)
     assert torch.allclose(scores, other.full_sort_predict(batch), atol=1e-6)
     for gate in model.gates.values():
-        gate.weight.data.mul_(2)
+        gate.weight.data.mul_(20)
     assert not torch.allclose(scores, model.full_sort_predict(batch), atol=1e-3), "and all of them count"
 
 
@@ -157,7 +193,7 @@ def test_rows_without_an_answer_are_left_out_of_the_alignment(folder):
     terms = world.model.loss_terms(batch)
     layout = Layout.of(batch["item_length"], only_last=True)
     views = world.model.views(batch["item_id_list"], layout, world.model.items())
-    text, known = world.model.texts(batch["item_id_list"], layout, None)["short"]
+    text, known = texts_of(world.model, batch["item_id_list"], layout)["short"]
     assert not known.all() and known.sum() > 1
     expected = 0.1 * losses.alignment_and_uniformity(views.local_BH[known], text[known])
     assert terms[-1].item() == pytest.approx(expected.item(), rel=1e-4)
@@ -185,7 +221,9 @@ def test_controls_give_no_session_its_own_answer_and_each_the_same_at_every_rank
     batch = a_batch(wrapped(folder))
     layout = Layout.of(batch["item_length"], only_last=True)
     given, own = (
-        torch.cat([text for text, _ in model.texts(batch["item_id_list"], layout, batch[ROW_END]).values()])
+        torch.cat(
+            [text for text, _ in texts_of(model, batch["item_id_list"], layout, batch[ROW_END]).values()]
+        )
         for model in (wrong, right)
     )
     assert torch.isclose(given, own, atol=1e-5).all(1).float().mean() < 0.3, "by chance alone"
@@ -292,8 +330,10 @@ def test_a_session_without_an_answer_has_the_learned_vector_in_every_way_of_fusi
         model, batch = world.model.eval(), a_batch(world)
         layout = Layout.of(batch["item_length"], only_last=True)
         views = model.views(batch["item_id_list"], layout, model.items())
-        unknown = model(batch["item_id_list"], batch["item_length"])
-        assert torch.allclose(model.session(views), unknown, atol=1e-6), fuse
+        found = model(batch["item_id_list"], batch["item_length"])
+        unknown_BH = model.no_answer.expand_as(views.local_BH)
+        fused_BH = model.fused(views, {view: (unknown_BH, None) for view in ("long", "short")})
+        assert torch.allclose(found[:, :16], fused_BH, atol=1e-6) and not found[:, 16:].any(), fuse
 
 
 def test_watching_a_model_leaves_it_as_it_was(folder):

@@ -453,7 +453,7 @@ def test_alpha_of_one_leaves_the_user_alone_and_beta_chooses_the_channel():
 
 @pytest.mark.parametrize("fusion", ["gated", "cross_attn", "prepend", "memory", "knn_interp"])
 def test_every_fusion_learns_the_carousel(folder, fusion):
-    world = rag(folder, fusion, epochs=25, eval_step=25, average_decay=None)
+    world = rag(folder, fusion, epochs=25, eval_step=25, average_decay="None")
     trainer = trainer_for(world.config, world.model)
     trainer.fit(world.train, world.valid, verbose=False, saved=True)
     assert trainer.evaluate_both_ways(world.test).unmasked["recall@1"] > 0.9
@@ -632,6 +632,8 @@ def test_a_run_is_taken_up_again_without_the_model_that_it_started_from(folder, 
             {"rag_control": "random"},
             "random draws items, but rag_fusion: memory recalls situations",
         ),
+        ("memory", {"rag_query": "last_item"}, "rag_query: last_item is of items that are retrieved"),
+        ("knn_interp", {"rag_similarity": "l2"}, "recalls situations; set rag_similarity: cosine"),
         (
             "memory",
             {"item_llm_mode": "full", "loss": "nce"},

@@ -385,7 +385,11 @@ def test_a_data_set_says_what_a_baseline_needs_there_and_the_user_has_the_last_w
         ("LLMSeqRec", {}, True),
         ("LLMSeqRec", {"loss": "ssm"}, False),
         ("SASRec", {"train_rows": "dense"}, True),
-        ("SASRec", {}, False),
+        ("SASRec", {}, True),
+        ("RecBole-SRGNN", {}, True),
+        ("SRGNN", {}, True),
+        ("LLMSeqSim", {}, True),
+        ("BERT4Rec", {}, False),
         ("Pop", {}, False),
     ],
 )
@@ -399,7 +403,7 @@ def test_that_nobody_repeats_on_a_data_set_is_for_the_models_that_can_use_it(sho
     [
         ("ml-100k", {}, True),
         ("ml-100k", {"no_repeats": False}, False),
-        ("ml-100k", {"train_rows": "prefix"}, False),
+        ("ml-100k", {"train_rows": "prefix"}, True),
         ("amazon-beauty", {}, False),
         ("carousel", {"no_repeats": True}, True),
     ],

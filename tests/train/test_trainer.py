@@ -190,9 +190,10 @@ def test_repeats_are_refused_where_there_are_to_be_none(folder):
     ("model", "keys", "message"),
     [
         ("BPR", {}, "found BPR with train_rows: prefix; set no_repeats: False"),
-        ("SASRec", {}, "found SASRec with train_rows: prefix"),
-        ("SRGNN", {}, "found SRGNN with train_rows: prefix"),
-        ("LLMSeqSim", {}, "found LLMSeqSim with train_rows: prefix"),
+        ("SASRec", {"loss_type": "BPR"}, "found SASRec with train_rows: prefix"),
+        ("BERT4Rec", {}, "found BERT4Rec with train_rows: prefix"),
+        ("SRGNN", {"loss": "bce"}, "found loss: bce; set loss: ce, or no_repeats: False"),
+        ("LLMInit", {"backbone": "BERT4Rec"}, "and BERT4Rec has none that can; set no_repeats: False"),
         ("LLMSeqRec", {"loss": "ssm"}, "found loss: ssm; set loss: ce, or no_repeats: False"),
     ],
 )

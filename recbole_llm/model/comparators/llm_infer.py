@@ -3,18 +3,16 @@
 The comparator of Shutong Qiao et al., "LLM4SBR", 2024, https://arxiv.org/abs/2402.13840, also its ablation "without
 SBR": the pinned answers of both views together, by the cosine.
 
-Shapes: B sessions, I items with padding, D text-vector size.
+Shapes: B sessions, I items with padding, N items of a batch, W text-vector size.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-import torch.nn.functional as F
-
 from ...config import settings_from
 from ...errors import SettingError
-from ..intents import check_views, intents_of
+from ..intents import check_views, intents_of, query
+from ..items import rows_of
 from .untrained import Untrained
 
 
@@ -26,6 +24,8 @@ class Settings:
     session_intents: dict | None
     topk_localize: int
     localize: Literal["sum", "mean", "softmax"]
+    whiten: Literal["none", "pca", "relaxed", "full"]
+    whiten_dim: int
 
 
 class LLMInfer(Untrained):
@@ -40,10 +40,6 @@ class LLMInfer(Untrained):
             )
         self.text_fingerprints = dict(dataset.text_fingerprints)
         self.intents = intents_of(self.settings, dataset)
-        (names,) = dataset.text_vectors.values()
-        self.register_buffer(
-            "name_ID", F.normalize(torch.as_tensor(names.vectors).float(), dim=1), persistent=False
-        )
 
     @staticmethod
     def reads_intents(config):
@@ -55,11 +51,9 @@ class LLMInfer(Untrained):
         return self.intents.remarks
 
     def items(self, item_N=None):
-        """(I, D): names of length 1; (N, D) of the items that ``item_N`` names."""
-        return self.name_ID if item_N is None else F.embedding(item_N, self.name_ID)
+        """(I, W): names of length 1; (N, W) of the items that ``item_N`` names."""
+        return rows_of(self.intents.unit_IW, item_N)
 
     def encode(self, item_seq_BL, layout, beside):
-        """(B, D): the sum of the views' answers, each of length 1; zeros where there is none."""
-        item_T, session_T = layout.pack(item_seq_BL), layout.row_T
-        answers = self.intents(item_T, session_T, layout.last_B, beside.end_B).values()
-        return sum(F.normalize(answer_BD, dim=1) * known_B[:, None] for answer_BD, known_B in answers)
+        """(B, W): the sum of the views' answers, each of length 1; zeros where there is none."""
+        return query(self.intents(layout.pack(item_seq_BL), layout.row_T, layout.last_B, beside.end_B))

@@ -10,6 +10,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
 from ...config import settings_from
+from ...errors import SettingError
 from ..backbones import inner_model
 from ..items import FieldViews, start_from_text
 
@@ -25,11 +26,16 @@ class LLMInit(SequentialRecommender):
     """The model named by ``backbone``, which must have an ``item_embedding``."""
 
     input_type = InputType.POINTWISE
-    learns, causal = True, False
+    learns, causal, leaves_out_seen = True, False, True
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.model = inner_model(settings_from(config, Settings).backbone, config, dataset)
+        name = settings_from(config, Settings).backbone
+        self.model = inner_model(name, config, dataset)
+        if config["no_repeats"] and not getattr(self.model, "leaves_out_seen", False):
+            raise SettingError(
+                f"no_repeats leaves seen items out of the loss, and {name} has none that can; set no_repeats: False"
+            )
         views = [FieldViews.of(field, (), 1) for field in dataset.text_vectors.values()]
         weight = self.model.item_embedding.weight.data
         start_IH = start_from_text(views, weight.shape[1], std=float(weight[1:].std()))

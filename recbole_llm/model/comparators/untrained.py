@@ -9,7 +9,7 @@ from ..base import VectorRecommender
 class Untrained(VectorRecommender):
     """A model whose score is ready at once; a subclass gives ``items`` and ``encode``, from text vectors alone."""
 
-    learns = causal = leaves_out_seen = False
+    learns = causal = False
 
     def __init__(self, config, dataset, settings):
         super().__init__(config, dataset, settings)

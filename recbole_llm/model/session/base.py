@@ -10,7 +10,7 @@ Shapes: B sessions, L max session length, T packed events, N nodes of all sessio
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -40,11 +40,12 @@ class Views:
 
     layout: Layout
     graph: SessionGraph
-    item_IH: torch.Tensor  # the table of items that they were read with and are scored with
+    item_IH: torch.Tensor  # the table of items that they were read with, or are to be scored with
     node_NH: torch.Tensor  # the vector of each node of the sessions' graphs
     local_BH: torch.Tensor  # the short-term view: what the last event says
     global_BH: torch.Tensor  # the long-term view: what all events together say
     further_loss: torch.Tensor | None = None  # already weighted; of a training batch alone
+    n_fixed: int = 0  # the last numbers of each item of ``item_IH`` learn nothing
 
     @property
     def event_TH(self):
@@ -63,9 +64,9 @@ class ProductScore:
         """(B,): the score of one item after each session."""
         return (session_BH * F.embedding(item_B, views.item_IH)).sum(1)
 
-    def session_loss(self, session_BH, views, target_B):
-        """Mean cross-entropy of what came after each session among all items."""
-        return losses.full_softmax(session_BH, views.item_IH, target_B)
+    def session_loss(self, session_BH, views, target_B, seen_BL=None):
+        """Mean cross-entropy of what came after each session among all items but those of ``seen_BL``."""
+        return losses.full_softmax(session_BH, views.item_IH, target_B, views.n_fixed, seen_BL)
 
 
 class SessionRecommender(ProductScore, VectorRecommender):
@@ -76,7 +77,6 @@ class SessionRecommender(ProductScore, VectorRecommender):
     """
 
     causal = False
-    leaves_out_seen = False  # anonymous sessions come back to what they have seen
     own_view = None  # "global" or "local", where ``session`` is that view itself
     fixed_length = False  # whether all session vectors are of one length, as behind a layer norm
 
@@ -106,7 +106,8 @@ class SessionRecommender(ProductScore, VectorRecommender):
     def ranking_loss(self, user_TH, item_IH, target_T, negative=None, log_q=None, seen_TL=None):
         """The loss named by ``loss``."""
         if self.settings.loss == "ce":
-            return self.session_loss(user_TH, self._kept["views"], target_T)
+            views = replace(self._kept["views"], item_IH=item_IH, n_fixed=self.n_fixed)
+            return self.session_loss(user_TH, views, target_T, seen_TL)
         return super().ranking_loss(user_TH, item_IH, target_T, negative, log_q)
 
     def regularisation(self, interaction):
@@ -114,15 +115,16 @@ class SessionRecommender(ProductScore, VectorRecommender):
         further = self._kept["views"].further_loss
         return () if further is None else (further,)
 
-    def full_sort_predict(self, interaction):
-        """(B, I): the score of every item as the next one."""
+    def every_score(self, interaction):
+        """(B, I): the score of every item as the next one, those of the session among them."""
         session_BH = self._users(interaction)
-        return self.scores(session_BH, self._kept.pop("views"))
+        return self.scores(session_BH, replace(self._kept.pop("views"), item_IH=self.scored_items()))
 
     def predict(self, interaction):
         """(B,): the score of the one given item of each row."""
         session_BH = self._users(interaction)
-        return self.score_of(session_BH, self._kept.pop("views"), interaction[self.ITEM_ID])
+        views = replace(self._kept.pop("views"), item_IH=self.scored_items())
+        return self.score_of(session_BH, views, interaction[self.ITEM_ID])
 
     def start_weights(self):
         """All weights uniform within 1 / sqrt(H) of zero, as the papers of the session models have them."""

@@ -46,13 +46,13 @@ class TAGNN(SRGNN):
     def score_of(self, session_BH, views, item_B):
         """(B,): the score of one item after each session."""
         graph, item_BH = views.graph, F.embedding(item_B, views.item_IH)
-        item_NH = graph.spread(item_BH)
+        item_NH = graph.spread(item_BH[:, : self.settings.hidden_size])
         bearing_N = (self.target(views.node_NH) * item_NH).sum(1)
         share_N = softmax(bearing_N, graph.session_N, len(item_B), graph.count_N)
         said_N = share_N * (views.node_NH * item_NH).sum(1)
         return (session_BH * item_BH).sum(1) + graph.sums(said_N[:, None]).squeeze(1)
 
-    def session_loss(self, session_BH, views, target_B):
-        """Mean cross-entropy of what came after each session among all items."""
+    def session_loss(self, session_BH, views, target_B, seen_BL=None):
+        """Mean cross-entropy of what came after each session among all items but those of ``seen_BL``."""
         nodes = views.node_NH, self.target(views.node_NH)
-        return target_attention.loss(session_BH, *nodes, views.item_IH, views.graph, target_B)
+        return target_attention.loss(session_BH, *nodes, views.item_IH, views.graph, target_B, seen_BL)
