@@ -92,14 +92,21 @@ def _ask(cell, home):
         place.parent.mkdir(parents=True, exist_ok=True)
         write_json(place, asked | resolved(cell.given))
         return
-    before = json.loads(place.read_text(encoding="utf-8"))
-    if {key: before[key] for key in asked} != json.loads(json.dumps(asked)):
+    before, asked = json.loads(place.read_text(encoding="utf-8")), json.loads(json.dumps(asked))
+    if {key: before[key] for key in asked} != asked and not _comes_to_the_same(before, asked):
         old, new = before["given"], asked["given"]
         key = next((key for key in {**old, **new} if old.get(key) != new.get(key)), "tested")
         raise SettingError(
             f"{place.parent} was begun with {key} {old.get(key)!r}, now it is {new.get(key)!r}; "
             "give another --out, or delete that folder"
         )
+
+
+def _comes_to_the_same(before, asked):
+    """Whether two cells of one name are tested alike and differ in how their settings were given alone."""
+    if "settings" not in before or before["tested"] != asked["tested"]:
+        return False
+    return not changed(before["settings"], resolved(asked["given"])["settings"])
 
 
 def refuse_changed(folder, places=None):

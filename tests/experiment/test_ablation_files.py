@@ -18,9 +18,9 @@ MODELS = ("LLMSeqRec", "HierLLMRec", "RAGLLMRec", "LLM4SBR")
 CHECKS = {"HierLLMRec": [hier_settings.check], "RAGLLMRec": [hier_settings.check, rag_settings.check]}
 DATASETS = ("carousel", "ml-100k", "ml-1m", "amazon-beauty")  # whose files may set what a switch sets
 ALIKE = {
-    ("the full model", "seen items compete"),
-    ("the answer itself", "one name"),
-}  # of stand-ins, which are names
+    ("the full model", "seen items compete"),  # where the data set's file says nothing of them
+    ("the answer itself", "one name"),  # of stand-ins, which are names
+}
 
 
 def entries(model):

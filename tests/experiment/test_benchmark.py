@@ -305,6 +305,12 @@ def test_other_settings_need_another_folder(finished, shop):
         benchmark.run(plan_on(shop, epochs="4"), finished, workers=1)
 
 
+def test_a_default_that_is_given_as_a_key_is_the_same_training(finished, shop):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("metrics.json")}
+    benchmark.run(plan_on(shop, no_repeats="False"), finished, workers=1)
+    assert before and before == {path: path.stat().st_mtime_ns for path in finished.rglob("metrics.json")}
+
+
 def rewritten(path, change):
     """Let ``change`` alter what a JSON file says."""
     found = json.loads(path.read_text())
