@@ -70,18 +70,18 @@ def test_an_answer_reaches_the_row_whose_history_it_has_read_and_no_other(built,
     assert remark.startswith("of its 1 long answers 0.0% name no item"), "Horse number 5 is one"
     items, length = torch.tensor([[3, 5, 7], [2, 4, 0]]), torch.tensor([3, 2])
     layout = Layout.of(length, only_last=True)
-    _, known = world.texts(items, layout, torch.tensor([place, place - 1]))["long"]
+    _, known = world.texts(world.answers(items, layout, torch.tensor([place, place - 1])))["long"]
     assert known.tolist() == [True, False]
     assert torch.isfinite(world.encode(items, layout, Beside(end_B=torch.tensor([place, place - 1])))).all()
-    _, known = world.texts(items, layout, None)["long"]
+    _, known = world.texts(world.answers(items, layout, None))["long"]
     assert known.tolist() == [False, False], "new sessions, of which nobody was asked"
     assert torch.isfinite(world(items, length)).all()
     begin = int(dataset.user_start[place])
     asked = dataset.events["item_id"][begin:place][None]
     layout = Layout.of(torch.tensor([place - begin]), only_last=True)
-    text, known = world.texts(asked, layout, None)["long"]
+    text, known = world.texts(world.answers(asked, layout, None))["long"]
     assert known.all(), "somebody new with the same history has its answer"
-    assert torch.equal(text, world.texts(asked, layout, torch.tensor([place]))["long"][0])
+    assert torch.equal(text, world.texts(world.answers(asked, layout, torch.tensor([place])))["long"][0])
 
 
 def test_weights_go_with_the_answers_that_they_were_trained_with_alone(built, tmp_path):

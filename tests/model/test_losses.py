@@ -36,7 +36,7 @@ def test_the_last_numbers_of_items_may_learn_nothing_and_all_else_is_the_same():
 
 
 def test_seen_items_are_no_candidates_of_their_own_rows(monkeypatch):
-    monkeypatch.setattr(losses, "CELLS", 3 * 11)  # three rows a chunk
+    monkeypatch.setitem(losses.CELLS, "cpu", 3 * 11)  # three rows a chunk
     monkeypatch.setattr(losses, "FEWEST_ROWS", 1)
     user, item, target = some()
     seen = torch.tensor([[5, 2, 0], [1, 0, 0], [0, 0, 0], [3, 8, 9], [10, 0, 0], [4, 6, 7], [2, 3, 0]])
@@ -57,8 +57,8 @@ def test_seen_items_are_no_candidates_of_their_own_rows(monkeypatch):
     seed=st.integers(0, 99),
 )
 def test_full_softmax_in_chunks_is_the_naive_one(n_targets, n_items, chunk, seed):
-    before = losses.CELLS, losses.FEWEST_ROWS
-    losses.CELLS, losses.FEWEST_ROWS = chunk * n_items, 1
+    before = losses.CELLS["cpu"], losses.FEWEST_ROWS
+    losses.CELLS["cpu"], losses.FEWEST_ROWS = chunk * n_items, 1
     try:
         user, item, target = some(n_targets, n_items, seed=seed)
         ours = losses.full_softmax(user, item, target)
@@ -66,7 +66,7 @@ def test_full_softmax_in_chunks_is_the_naive_one(n_targets, n_items, chunk, seed
         theirs = naive_full_softmax(user, item, target)
         theirs_gradients = torch.autograd.grad(3 * theirs, (user, item))
     finally:
-        losses.CELLS, losses.FEWEST_ROWS = before
+        losses.CELLS["cpu"], losses.FEWEST_ROWS = before
     assert torch.allclose(ours, theirs, atol=1e-12)
     for one, other in zip(ours_gradients, theirs_gradients, strict=True):
         assert torch.allclose(one, other, atol=1e-12)
@@ -164,7 +164,7 @@ def test_negatives_are_real_items_drawn_as_their_name_says():
 def test_a_large_catalogue_is_taken_in_by_fewer_rows_at_a_time(monkeypatch):
     user, item, target = some(40, 30)
     whole = losses.full_softmax(user, item, target)
-    monkeypatch.setattr(losses, "CELLS", 60)  # two rows of 30 items
+    monkeypatch.setitem(losses.CELLS, "cpu", 60)  # two rows of 30 items
     monkeypatch.setattr(losses, "FEWEST_ROWS", 1)
     assert losses.full_softmax(user, item, target).item() == pytest.approx(whole.item(), abs=1e-12)
 
