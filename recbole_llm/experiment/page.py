@@ -61,6 +61,7 @@ def write(home, findings, plan):
                 sections.beyond_accuracy(here),
                 f"![What it costs]({dataset}-cost.png)",
                 sections.texts(here),
+                sections.remarks(here),
                 f"![How it is learnt]({dataset}-curves.png)",
             ]
         parts.append(chosen(here))

@@ -57,6 +57,8 @@ class Finding:
         Of a training: the mean over the seeds, the most, the number of weights that learn and of those that do not.
     texts : dict of str to dict
         Field -> the manifest of the text vectors that the first seed read.
+    remarks : tuple of str
+        What the model of the first seed has to say of itself, such as which encoder stood in for another.
     settings : dict
         What all seeds were trained with, defaults among it; what they were given where an older version kept no more.
     protocol : dict
@@ -86,6 +88,7 @@ class Finding:
     parameters: int
     frozen: int
     texts: dict
+    remarks: tuple
     settings: dict
     protocol: dict
     leaks: Leaks | None
@@ -140,6 +143,7 @@ def _finding(home, dataset, name, plan):
         parameters=max((outcome["parameters"] for outcome in outcomes), default=0),
         frozen=max((outcome.get("frozen", 0) for outcome in outcomes), default=0),
         texts=_texts(done),
+        remarks=tuple(outcomes[0].get("remarks", ())) if outcomes else (),
         settings=_settings(asked[0]) if asked else {},
         protocol=_protocol(outcomes[0], asked[0]["given"]) if outcomes else {},
         leaks=Leaks(**outcomes[0]["leaks"]) if outcomes and outcomes[0].get("leaks") else None,

@@ -75,6 +75,15 @@ def texts(findings):
     return f"**What the texts cost**; {said}.\n\n{table(head, rows)}" if rows else ""
 
 
+def remarks(findings):
+    """What the models have to say of themselves, each sentence once; empty where none has anything."""
+    said = {}
+    for found in findings:
+        for remark in found.remarks:
+            said.setdefault(remark, []).append(found.name)
+    return "\n".join(f"- {', '.join(names)}: {remark}." for remark, names in said.items())
+
+
 def beyond_accuracy(findings):
     """What the lists of each model are like, the mean over the seeds."""
     measured = [(found.name, found.beyond) for found in findings if found.seeds]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from shop import write
 from recbole_llm import cli
 from recbole_llm.errors import SettingError
 from recbole_llm.evaluation.ranks import metrics_from
-from recbole_llm.experiment import ablation, benchmark, page, results, study
+from recbole_llm.experiment import ablation, benchmark, page, results, sections, study
 from recbole_llm.experiment.plan import plan_from
 from recbole_llm.experiment.space import Entry
 
@@ -205,6 +206,17 @@ def finding(name, ranks):
     """A finding of so many ranks by seed."""
     empty = dict.fromkeys(results.Finding.__dataclass_fields__)
     return results.Finding(**empty | {"name": name, "seeds": tuple(ranks), "ranks": list(ranks.values())})
+
+
+def test_what_models_have_to_say_of_themselves_stands_on_the_page_once():
+    two = [replace(finding(name, {}), remarks=("one said", f"{name} said")) for name in ("A", "B")]
+    none = replace(finding("C", {}), remarks=())
+    assert sections.remarks([*two, none]).splitlines() == [
+        "- A, B: one said.",
+        "- A: A said.",
+        "- B: B said.",
+    ]
+    assert sections.remarks([none]) == ""
 
 
 def ranks_of(items, ranks):
