@@ -42,6 +42,8 @@ class Intents:
         ``subjects.history_hash`` of what an answer has read -> its row.
     tokens : list of str
         Of the items, by id.
+    told : int or None
+        How many of the last events of a history an answer was told at most; None: all.
     answered : dict of str to float
         By part, the share of its rows that have an answer.
     """
@@ -53,18 +55,20 @@ class Intents:
     item_N: torch.Tensor
     row_of: dict
     tokens: list
+    told: int | None
     answered: dict
 
     @classmethod
-    def of(cls, vector_AD, row_N, user_N, item_N, row_of=None, tokens=(), answered=None):
+    def of(cls, vector_AD, row_N, user_N, item_N, row_of=None, tokens=(), told=None, answered=None):
         """The answers about histories of these events."""
         user_A = user_N.new_zeros(len(vector_AD)).index_copy(0, row_N, user_N)
         user_A[0] = 0
-        return cls(vector_AD, row_N, user_A, user_N, item_N, row_of or {}, tokens, answered or {})
+        return cls(vector_AD, row_N, user_A, user_N, item_N, row_of or {}, tokens, told, answered or {})
 
     def row_about(self, items):
         """The row of the answer about a history of these items, by their ids in their order; 0 for none."""
-        return self.row_of.get(history_hash(self.tokens[item] for item in items), 0)
+        told = items if self.told is None else items[-self.told :]
+        return self.row_of.get(history_hash(self.tokens[item] for item in told), 0)
 
     def is_of_session(self, item_A):
         """(A,) bool: whether each item stands in the history that the answer of its row is about."""
@@ -111,7 +115,8 @@ def attach_session_intents(config, dataset, device="cpu", parts=None):
         worded = as_names(config, written)
         made = build_artifact(root, field, worded, encoder, texts.template, config["text_dtype"], progress)
         aligned = made.align(["[PAD]", *written], missing="mask")
-        row_of, row_N = _rows(texts, dataset)
+        told = texts.manifest["made_from"]["settings"].get("history")
+        row_of, row_N = _rows(texts, dataset, told)
         if not row_N.any():
             raise ArtifactError(
                 f"session_intents: none of the {len(written):,} answers of {folder} has read a history of "
@@ -125,6 +130,7 @@ def attach_session_intents(config, dataset, device="cpu", parts=None):
             dataset.events[dataset.iid_field],
             {history: row for history, row in row_of.items() if aligned.present[row]},
             list(map(str, dataset.field2id_token[dataset.iid_field])),
+            told,
             {name: _share(row_N, part) for name, part in (parts or {}).items() if len(part)},
         )
         dataset.text_fingerprints[field] = made.fingerprint
@@ -146,10 +152,10 @@ def _share(row_N, part):
     return float((row_N[part.inter_feat[ROW_END]] > 0).float().mean())
 
 
-def _rows(texts, dataset):
+def _rows(texts, dataset, told):
     """Hash of what an answer has read -> its row, from 1; and (N,), the row of what came before each event, 0 for none.
 
-    Whoever has the very same history may read an answer, for nothing else was told.
+    Whoever has the very same last ``told`` events may read an answer, for nothing else was told.
     """
     row_of = {}
     for row, about in enumerate(texts.by_token(), 1):
@@ -159,4 +165,4 @@ def _rows(texts, dataset):
                 "`recbole-llm generate sessions` again"
             )
         row_of[texts.cuts[about][2]] = row
-    return row_of, torch.tensor([row_of.get(history, 0) for history in history_hashes(dataset)])
+    return row_of, torch.tensor([row_of.get(history, 0) for history in history_hashes(dataset, told)])

@@ -119,7 +119,7 @@ def sessions(parts, lines: Mapping[str, str], length: int) -> Iterator[Subject]:
     """Every row of these parts with the last ``length`` events before its target."""
     for part in parts:
         user, item = _columns(part)
-        hashes = history_hashes(part)
+        hashes = history_hashes(part, length)
         for end, held in zip(
             part.inter_feat[ROW_END].tolist(),
             part.inter_feat[part.item_list_length_field].tolist(),
@@ -130,20 +130,18 @@ def sessions(parts, lines: Mapping[str, str], length: int) -> Iterator[Subject]:
             yield Subject(f"{_token(part, user[end])}@{count}", told, (count, item[end - 1], hashes[end]))
 
 
-def history_hashes(part) -> list[str]:
-    """For each of the N events some digits of a hash of the items that its user met before it, in their order."""
-    (_, item), found, of_user = _columns(part), [], None
-    for place, first in enumerate(part.user_start.tolist()):
-        if place == first:
-            of_user = hashlib.sha256()
-        found.append(of_user.hexdigest()[:DIGITS])
-        of_user.update(f"{item[place]}\n".encode())
-    return found
-
-
 def history_hash(tokens) -> str:
-    """The same of one history, by the tokens of its items."""
+    """Some digits of a hash of a history, by the tokens of its items in their order."""
     return hashlib.sha256("".join(f"{token}\n" for token in tokens).encode()).hexdigest()[:DIGITS]
+
+
+def history_hashes(part, length: int | None = None) -> list[str]:
+    """For each of the N events ``history_hash`` of the last ``length`` items before it, of all where it is None."""
+    _, item = _columns(part)
+    start = part.user_start.tolist()
+    if length is None:
+        length = len(start)
+    return [history_hash(item[max(first, end - length) : end]) for end, first in enumerate(start)]
 
 
 def user_texts(folder, training) -> dict[str, tuple[str, ...]]:

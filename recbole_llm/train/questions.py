@@ -20,6 +20,7 @@ class Questions:
 
     def __init__(self, kind, s, config, table):
         self.kind, self.s = kind, s
+        self.told = min(s.history, config["MAX_ITEM_LIST_LENGTH"])  # of a session: no more than a row holds
         name = s.domain or domain_of(config["dataset"])
         self.qualifier = s.qualifier or wording.VIEWS.get(s.view, "")
         self.words = wording.DOMAINS[name].words()
@@ -33,7 +34,7 @@ class Questions:
             return subjects.items(table, self.s.told), {}
         parts = dict(zip(("train", "valid", "test"), split(config), strict=True))
         if self.kind == "sessions":
-            return subjects.sessions([parts[name] for name in self.s.parts], lines, self.s.history), {}
+            return subjects.sessions([parts[name] for name in self.s.parts], lines, self.told), {}
         person = subjects.persons(config, self.s.user_fields) if self.s.user_fields else {}
         return subjects.users(parts["train"], lines, self.s.history), person
 
@@ -137,7 +138,7 @@ class Questions:
         of_kind = {
             "items": {"told": s.told},
             "users": {"history": s.history, "user_fields": s.user_fields},
-            "sessions": {"history": s.history, "parts": s.parts, "view": s.view},
+            "sessions": {"history": self.told, "parts": s.parts, "view": s.view},
             "blocks": {"history": s.history, "block": s.block, "join": s.join},
         }[self.kind]
         if self.kind == "sessions" and s.qualifier:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from carousel import write_carousel
 
-from recbole_llm.data.intents import attach_session_intents
+from recbole_llm.data.intents import Intents, attach_session_intents
 from recbole_llm.data.parts import ROW_END
-from recbole_llm.data.subjects import history_hashes
+from recbole_llm.data.subjects import history_hash, history_hashes
 from recbole_llm.data.texts import attach_text_vectors
 from recbole_llm.errors import ArtifactError, SettingError
 from recbole_llm.llm.generate import Given, Tally
@@ -82,6 +82,12 @@ def test_an_answer_reaches_the_row_whose_history_it_has_read_and_no_other(built,
     text, known = world.texts(world.answers(asked, layout, None))["long"]
     assert known.all(), "somebody new with the same history has its answer"
     assert torch.equal(text, world.texts(world.answers(asked, layout, torch.tensor([place])))["long"][0])
+
+
+def test_a_new_session_is_looked_up_by_as_many_of_its_last_events_as_were_told():
+    row_of = {history_hash(["b", "c"]): 1}
+    known = Intents(*[None] * 5, row_of, ["[PAD]", "a", "b", "c"], 2, {})
+    assert [known.row_about(items) for items in ([1, 2, 3], [2, 3], [3, 2], [3])] == [1, 1, 0, 0]
 
 
 def test_weights_go_with_the_answers_that_they_were_trained_with_alone(built, tmp_path):

@@ -80,6 +80,9 @@ def test_a_history_s_hash_is_that_of_its_items_in_their_order(tmp_path):
     assert of_u[0] == of_v[0] and of_u[1] != of_v[1], "nothing before; a and b"
     assert of_u[2] != of_v[2] and of_u[3] != of_v[3], "the same items in another order"
     assert len({*of_u, *of_v}) == 7
+    last = subjects.history_hashes(part, 1)
+    tokens = part.field2id_token["item_id"][part.events["item_id"]]
+    assert last[1:4] == [subjects.history_hash([token]) for token in tokens[:3]], "of no more than was told"
 
 
 def test_texts_of_this_split_pass_and_of_a_later_one_are_refused(tmp_path):
