@@ -265,7 +265,7 @@ def _refuse_unknown(given, known):
 
 
 def defaults_of(model):
-    """What ``properties/model/<model>.yaml`` says, over the file of the model that it ``extends``; {} without one."""
+    """What ``properties/model/<model>.yaml`` says, over the file that it ``extends``; {} without one."""
     own = read_yaml(PROPERTIES / "model" / f"{model}.yaml")
     parent = own.pop("extends", None)
     return (defaults_of(parent) if parent else {}) | own
