@@ -143,7 +143,7 @@ class TextView(nn.Module):
         """(I, F): beta_if = softmax over the fields that the item has; zeros where it has none."""
         present_IF = rows_of(self.present_IF, item_N)
         logit_IF = torch.tanh(self.mix(field_IFH) + self.field) @ self.query
-        return logit_IF.masked_fill(~present_IF, -1e9).softmax(1) * present_IF
+        return shares(logit_IF, present_IF)
 
     def forward(self, item_N=None):
         """(I, H), or (N, H) of the items that ``item_N`` names."""
@@ -192,6 +192,12 @@ class PopularityGate(nn.Module):
 def trust(count_I, kappa):
     """(I, 1): c_i = n_i / (n_i + kappa), how much of an item with n_i events its own vector may be; 0 if unseen."""
     return torch.where(count_I > 0, count_I / (count_I + kappa), 0.0)[:, None]
+
+
+def shares(logit_NK, known_NK):
+    """(N, K): the softmax over what is known, zeros elsewhere; of a row that knows nothing all zeros."""
+    exact = torch.promote_types(logit_NK.dtype, torch.float32)  # float32 at least, whatever autocast says
+    return logit_NK.masked_fill(~known_NK, -1e9).softmax(1, dtype=exact) * known_NK
 
 
 def rows_of(table_I, item_N=None):

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .items import shares
+
 START = 3.0  # of the gate's logit: .95 of the user's own vector at first
 
 
@@ -30,8 +32,8 @@ class Gated(nn.Module):
 
     def forward(self, user_TH, found_TKH, known_TK):
         """(T, H); ``known_TK`` says which of the K were found at all."""
-        logit_TK = found_TKH[..., 0] * 0 if self.query is None else self.query(found_TKH).squeeze(-1)
-        weight_TK = logit_TK.float().masked_fill(~known_TK, -1e9).softmax(1) * known_TK
+        none_TK = torch.zeros_like(known_TK, dtype=torch.float)  # the mean weighs all alike
+        weight_TK = shares(none_TK if self.query is None else self.query(found_TKH).squeeze(-1), known_TK)
         said_TH = level(self.project((weight_TK[..., None] * found_TKH).sum(1)))
         gate_TH = torch.sigmoid(self.gate(torch.cat([user_TH, said_TH], 1)))
         gate_TH = torch.where(known_TK.any(1, keepdim=True), gate_TH, 1.0)
@@ -51,8 +53,7 @@ class CrossAttention(nn.Module):
     def forward(self, user_TH, key_TKH, value_TKH, known_TK):
         """(T, H)."""
         logit_TK = torch.einsum("th,tkh->tk", self.query(user_TH), self.key(key_TKH))
-        logit_TK = logit_TK.float() / user_TH.shape[1] ** 0.5
-        weight_TK = logit_TK.masked_fill(~known_TK, -1e9).softmax(1) * known_TK
+        weight_TK = shares(logit_TK.float() / user_TH.shape[1] ** 0.5, known_TK)
         mixed_TH = torch.einsum(
             "tk,tkh->th", weight_TK.to(user_TH.dtype), self.value(value_TKH).to(user_TH.dtype)
         )

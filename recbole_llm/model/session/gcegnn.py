@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...config import settings_from
 from ..dropout import Dropout
+from ..items import shares
 from .attention import ReversedPositionAttention
 from .base import SessionRecommender, SessionSettings, Views
 from .global_graph import neighbours
@@ -102,9 +103,8 @@ class GlobalLayer(nn.Module):
         """(C, H): the nodes; ``mean_CH`` is the mean of the events of each one's session."""
         neighbour_CKH = F.embedding(neighbour_CK, item_IH)
         near_CKH = self.near(torch.cat([mean_CH[:, None] * neighbour_CKH, share_CK[..., None]], -1))
-        score_CK = self.weigh(F.leaky_relu(near_CKH, SLOPE)).squeeze(-1).to(own_CH.dtype)
-        no_neighbour_CK = neighbour_CK == 0
-        weight_CK = score_CK.masked_fill(no_neighbour_CK, -1e9).softmax(1).masked_fill(no_neighbour_CK, 0)
+        score_CK = self.weigh(F.leaky_relu(near_CKH, SLOPE)).squeeze(-1)
+        weight_CK = shares(score_CK, neighbour_CK > 0).to(own_CH.dtype)
         met_CH = torch.einsum("ck,ckh->ch", weight_CK, neighbour_CKH)
         return F.relu(self.join(torch.cat([own_CH, met_CH], 1)).to(own_CH.dtype))
 
