@@ -20,9 +20,8 @@ from ..text.templates import ATTRIBUTES, field_texts, read_columns, title_column
 from .parts import ROW_END
 
 DIGITS = 12  # of the hash of what was read
-NAME = (
-    128  # characters of a name in a line, at most: the line must fit into a prompt, the name into an answer
-)
+# characters of a name in a line, at most: the line must fit into a prompt, the name into an answer
+NAME = 128
 
 
 @dataclass(frozen=True)

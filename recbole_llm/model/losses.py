@@ -20,10 +20,8 @@ from torch.utils.checkpoint import checkpoint
 from .layout import rounded
 
 PADDING_LOGIT = -1e4  # far below any score, yet finite in bfloat16
-CELLS = {
-    "cpu": 1_900_000,
-    "cuda": 2**26,
-}  # logits held at a time, of a CPU 512 rows on ml-1m, which its caches hold
+# logits held at a time, of a CPU 512 rows on ml-1m, which its caches hold: the full matrix is never made
+CELLS = {"cpu": 1_900_000, "cuda": 2**26}
 FEWEST_ROWS = 16  # of them, however large the catalogue
 OWN_ROWS = 256  # rows whose own negatives are looked up at a time
 

@@ -10,14 +10,8 @@ from torch import nn
 from .base import without_seen
 from .losses import PADDING_LOGIT
 
-READERS = (
-    "GRU4Rec",
-    "SASRec",
-    "NARM",
-    "STAMP",
-    "GCSAN",
-    "SRGNN",
-)  # hand the scores of all items to ``loss_fct``
+# models that hand the scores of all items to ``loss_fct``
+ON_PREFIXES = ("GRU4Rec", "SASRec", "NARM", "STAMP", "GCSAN", "SRGNN")
 
 
 def without_repeats(model_class):
@@ -31,7 +25,7 @@ def can_leave_out_seen(model_class, config):
     """Whether a model's loss on prefix rows can leave out what a history has."""
     if hasattr(model_class, "leaves_out_seen"):
         return model_class.leaves_out_seen
-    return model_class.__name__.removeprefix("RecBole-") in READERS and config["loss_type"] == "CE"
+    return model_class.__name__.removeprefix("RecBole-") in ON_PREFIXES and config["loss_type"] == "CE"
 
 
 class Unseen:

@@ -18,7 +18,7 @@ from ..errors import ArtifactError, SettingError
 from ..evaluation.manifest import data_files
 from ..model import MODELS, get_model
 from ..model.dense import dense
-from ..model.unseen import READERS, can_leave_out_seen, without_repeats
+from ..model.unseen import ON_PREFIXES, can_leave_out_seen, without_repeats
 from . import parallel, stages, values
 from .keys import IDLE
 from .resume import printable
@@ -73,7 +73,7 @@ def _settle_no_repeats(config):
     if not getattr(config.model_class, "leaves_out_seen", False):
         wrong = (
             "no_repeats leaves seen items out of the full softmax of our models, of RecBole's with train_rows: dense, "
-            f"and of its {', '.join(READERS)} with loss_type: CE, found {config['model']} with train_rows: "
+            f"and of its {', '.join(ON_PREFIXES)} with loss_type: CE, found {config['model']} with train_rows: "
             f"{config['train_rows']}; set no_repeats: False"
         )
     elif config["model"] in MODELS and config["loss"] not in ("ce", None):
@@ -138,7 +138,7 @@ def alike(model_name, config, given=None):
     shared = {key: config[key] for key in (*same, "dataset", "data_path") if key in config}
     shared["train_neg_sample_args"] = "None"
     if config["train_rows"] != "dense" and not can_leave_out_seen(get_model(model_name), {"loss_type": "CE"}):
-        shared.pop("no_repeats")
+        shared.pop("no_repeats")  # handed on it would count as the user's word, and be refused
     if config.get("inner_multiplier"):  # SASRec's names for the same sizes
         shared |= {"inner_size": config["inner_multiplier"] * config["hidden_size"], "loss_type": "CE"}
         shared |= {"hidden_dropout_prob": config["dropout"], "attn_dropout_prob": config["attention_dropout"]}
