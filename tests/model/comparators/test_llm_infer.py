@@ -3,18 +3,13 @@
 import pytest
 import torch
 from carousel import house, write_carousel
+from three_items import names
 
 from recbole_llm.data.intents import Intents
 from recbole_llm.errors import SettingError
 from recbole_llm.model.base import Beside
-from recbole_llm.model.intents import GivenIntents, Names
+from recbole_llm.model.intents import GivenIntents
 from recbole_llm.model.layout import Layout
-from recbole_llm.text.artifact import AlignedVectors
-
-NAMES = AlignedVectors(
-    torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 4.0], [3.0, 3.0]]).numpy(),
-    torch.tensor([False, True, True, True]).numpy(),
-)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +31,7 @@ def test_views_are_summed_at_length_one_and_a_missing_answer_adds_nothing(folder
             torch.tensor([[0.0, 0.0], [4.0, 4.0]]), torch.tensor([0, 1, 0, 0]), *events, tokens=tokens
         ),
     }
-    model.intents = GivenIntents(given, Names.of([NAMES]), k=0, localize="sum")
+    model.intents = GivenIntents(given, names(), k=0, localize="sum")
     items, length = torch.ones(3, 2, dtype=torch.long), torch.tensor([1, 2, 1])
     layout = Layout.of(length, only_last=True)
     both = [0.5**0.5, 1 + 0.5**0.5]
