@@ -53,6 +53,7 @@ class VectorRecommender(SequentialRecommender):
     leaves_out_seen = True  # whether its full softmax can leave out what a history has: ``no_repeats``
     reads_other_items = False  # whether a training batch reads items that it does not name
     n_fixed = 0  # the last numbers of each scored vector that learn nothing
+    reads_times = False  # whether times are read beside the items, where they are known
     items_are_dear = False  # whether to make fewer of them is worth a search for those that a batch names
 
     def __init__(self, config, dataset, settings):
@@ -194,6 +195,19 @@ class VectorRecommender(SequentialRecommender):
         with torch.no_grad():
             self._kept["items"] = self.items()
         return self._kept["items"]
+
+    # ------------------------------------------------------------------ export: a subclass has ``read`` then
+
+    @property
+    def not_exported(self):
+        """Why no encoder of item vectors can be exported, in a sentence; None where it can."""
+        return f"{type(self).__name__} cannot be exported so far; LLMSeqRec and HierLLMRec can"
+
+    def items_as_read(self):
+        """(I, H): the items as ``read`` takes them."""
+        return self.current_items()
+
+    # ------------------------------------------------------------------ checkpoints
 
     other_parameter_name = ("text_fingerprints",)
 

@@ -29,7 +29,7 @@ from .base import VectorRecommender
 from .hier_settings import LIVE, Settings, check
 from .item_llm import item_llm
 from .items import rows_of
-from .rec_llm import InputMap, Pooling, rec_llm
+from .rec_llm import CAUSAL, InputMap, Pooling, rec_llm
 
 
 class HierLLMRec(VectorRecommender):
@@ -84,6 +84,16 @@ class HierLLMRec(VectorRecommender):
         """Whether this configuration needs the items' texts themselves."""
         return config["item_llm_mode"] in LIVE
 
+    @property
+    def not_exported(self):
+        """Why no encoder of item vectors can be exported, in a sentence; None where it can."""
+        if self.settings.rec_llm in CAUSAL:
+            return None
+        return (
+            f"rec_llm: {self.settings.rec_llm} also reads what an exported encoder has behind a history; train with "
+            "one that reads left to right to export"
+        )
+
     # ------------------------------------------------------------------ items
 
     @property
@@ -106,12 +116,18 @@ class HierLLMRec(VectorRecommender):
 
     def encode(self, item_seq_BL, layout, beside):
         """(T, S): for each event asked for the vector that scores what comes next, the temperature included."""
-        return self.project(self.read(layout.pack(item_seq_BL), layout))
+        return self.project(self.pooled(layout.pack(item_seq_BL), layout))
 
-    def read(self, item_T, layout):
+    def pooled(self, item_T, layout):
         """(T, H): the Recommendation LLM's pooled vector of each history, of the events that the layout asks for."""
-        input_TH = self.input_map(F.embedding(item_T, self.current_items()))
-        return self.pooling(self.rec_llm(input_TH, self.pooling.needed(layout)), layout)
+        return self._pooled(F.embedding(item_T, self.current_items()), layout)
+
+    def read(self, item_TW, layout, elapsed_BL=None):
+        """(T, S): what ``encode`` makes of histories whose items have these vectors; no times are read."""
+        return self.project(self._pooled(item_TW, layout))
+
+    def _pooled(self, item_TW, layout):
+        return self.pooling(self.rec_llm(self.input_map(item_TW), self.pooling.needed(layout)), layout)
 
     def project(self, pooled_TH):
         """(T, S): pooled vectors where they meet the items."""

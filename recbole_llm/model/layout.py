@@ -117,8 +117,8 @@ class FullLayout:
     position_T: torch.Tensor
     batch: int
     length: int
+    asked_T: torch.Tensor | None = None
     parts = ()
-    asked_T = None
 
     @classmethod
     def of(cls, batch, length, device):

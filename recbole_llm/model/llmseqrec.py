@@ -152,6 +152,25 @@ class LLMSeqRec(VectorRecommender):
         """How many numbers of texts stand behind an item's."""
         return 0 if self.likeness is None else self.likeness.width
 
+    @property
+    def not_exported(self):
+        """Why no encoder of item vectors can be exported, in a sentence; None where it can."""
+        if self.settings.ctx_gate or self.settings.use_query_time:
+            return (
+                "ctx_gate and use_query_time make what is read depend on more than the history's items; train with "
+                "both off to export"
+            )
+        return None
+
+    @property
+    def reads_times(self):
+        """Whether the times of a history's events are read."""
+        return self.settings.time_input or self.settings.time_mode != "none"
+
+    def items_as_read(self):
+        """(I, H + W): the items as ``read`` takes them."""
+        return self.with_texts(self.current_items())
+
     def with_texts(self, vectors_NH, item_N=None):
         """(N, H + W): the vectors of items as ``read`` takes them, with ``likeness_events`` their texts behind."""
         return (

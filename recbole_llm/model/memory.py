@@ -83,7 +83,7 @@ class TrainingRows:
 def _situations(model, batch):
     """Sequence vectors, next items, users and places, (B, ...) each, of prefix rows."""
     layout = Layout.of(batch[model.ITEM_SEQ_LEN], only_last=True)
-    sequence_BH = model.read(layout.pack(batch[model.ITEM_SEQ]), layout)
+    sequence_BH = model.pooled(layout.pack(batch[model.ITEM_SEQ]), layout)
     return sequence_BH, batch[model.ITEM_ID], batch[model.USER_ID], batch[ROW_END]
 
 

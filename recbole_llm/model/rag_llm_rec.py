@@ -75,6 +75,13 @@ class RAGLLMRec(HierLLMRec):
         """Whether a training batch reads items that it does not name: those that it retrieves."""
         return self.settings.rag_fusion not in ("none", "knn_interp")
 
+    @property
+    def not_exported(self):
+        """Why no encoder of item vectors can be exported, in a sentence; None where it can."""
+        if self.settings.rag_fusion == "none":
+            return super().not_exported
+        return "RAGLLMRec retrieves at every prediction, which no encoder can; export a HierLLMRec"
+
     def _start_from(self, folder):
         """Take the weights of a trained HierLLMRec; what is new keeps its start."""
         if not folder.is_dir():
@@ -103,7 +110,7 @@ class RAGLLMRec(HierLLMRec):
         fusion = self.settings.rag_fusion
         if fusion == "prepend":
             return self.project(self._read_behind_retrieved(item_seq_BL, layout, beside))
-        user_TH = self.read(layout.pack(item_seq_BL), layout)
+        user_TH = self.pooled(layout.pack(item_seq_BL), layout)
         if fusion in ("gated", "cross_attn"):
             item_TK, known_TK = self.retrieve_items(user_TH, item_seq_BL, layout, beside)
             found_TKH = self._as_read(item_TK)
@@ -128,7 +135,7 @@ class RAGLLMRec(HierLLMRec):
             return super().every_score(interaction)
         item_seq_BL, length_B = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
         layout = Layout.of(length_B, only_last=True)
-        user_BH = self.read(layout.pack(item_seq_BL), layout)
+        user_BH = self.pooled(layout.pack(item_seq_BL), layout)
         like_BK, row_BK = self.recall(user_BH, layout, self.beside(interaction))
         score_BI = self.project(user_BH) @ self.scored_items().t()
         score_BI[:, 0] = UNLIKE

@@ -3,7 +3,8 @@
 The encoder reads the vectors of a history and gives the user's vector; a score is its product with a row of ``scored``.
 Items are looked up outside, so new items cost two rows and no new encoder.
 
-Shapes: B users, L length of the histories, I items with padding, H hidden.
+Shapes: B users, L length of the histories, I items with padding, H numbers of an item where histories read it, S where
+scores do.
 """
 
 import json
@@ -15,26 +16,26 @@ import torch
 from torch import nn
 
 from ..errors import SettingError
+from ..model.base import VectorRecommender
 from ..model.layout import FullLayout
-from ..model.llmseqrec import LLMSeqRec
 
 ENCODER, FACTS, TOKENS = "encoder.onnx", "facts.json", "tokens.txt"
 READ, SCORED = (
     "read.npy",
     "scored.npy",
-)  # (I, H): the items as histories read them, and as scores multiply them
+)  # (I, H) and (I, S): items as histories read them and scores multiply them
 OPSET = 18
 
 
 class Encoder(nn.Module):
-    """The model from item vectors (B, L, H), lengths (B,) and times (B, L) to user vectors (B, H)."""
+    """The model from item vectors (B, L, H), lengths (B,) and times (B, L) to user vectors (B, S)."""
 
     def __init__(self, model):
         super().__init__()
         self.model = model
 
     def forward(self, vectors_BLH, length_B, elapsed_BL):
-        """(B, H); what stands behind the first ``length`` events of a history is not looked at."""
+        """(B, S); what stands behind the first ``length`` events of a history is not looked at."""
         batch, length, _ = vectors_BLH.shape
         layout = FullLayout.of(batch, length, vectors_BLH.device)
         user_TH = self.model.read(vectors_BLH.flatten(0, 1), layout, elapsed_BL)
@@ -51,21 +52,18 @@ def export(model, tokens, folder):
     Raises
     ------
     SettingError
-        If the model is another one, or reads items in their context or asks for the time of the prediction: then an
-        item has no one vector.
+        If the model is none that can (``VectorRecommender.not_exported``).
     """
-    if not isinstance(model, LLMSeqRec):
-        raise SettingError(f"only LLMSeqRec is exported so far, found {type(model).__name__}")
-    if model.settings.ctx_gate or model.settings.use_query_time:
+    if not isinstance(model, VectorRecommender):
         raise SettingError(
-            "ctx_gate and use_query_time make what is read depend on more than the history's items; "
-            "train with both off to export"
+            f"{type(model).__name__} is RecBole's and cannot be exported; LLMSeqRec and HierLLMRec can"
         )
+    if model.not_exported:
+        raise SettingError(model.not_exported)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model = model.eval().cpu()
-    fused_IH = model.current_items()
-    read_IH, scored_IH = model.with_texts(fused_IH), model.scored(fused_IH)
+    read_IH, scored_IH = model.items_as_read(), model.scored_items()
     _rename(folder / READ, lambda path: _save(path, read_IH))
     _rename(folder / SCORED, lambda path: _save(path, scored_IH))
     _rename(
@@ -73,8 +71,7 @@ def export(model, tokens, folder):
     )
     _rename(folder / ENCODER, lambda path: _write_encoder(model, read_IH, path))
     facts = {"format": "recbole-llm 1", "max_length": model.max_seq_length, "items": len(read_IH)}
-    facts |= {"size": read_IH.shape[1], "opset": OPSET, "reads_times": model.settings.time_input}
-    facts["reads_times"] |= model.settings.time_mode != "none"
+    facts |= {"size": read_IH.shape[1], "opset": OPSET, "reads_times": model.reads_times}
     facts["no_repeats"] = model.no_repeats  # then whoever ranks must leave out what the user had
     _rename(
         folder / FACTS, lambda path: path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -96,7 +96,7 @@ def test_a_classifier_scores_by_its_rows_and_their_bias(folder):
     with torch.no_grad():
         model.head.item_IH.copy_(torch.randn(model.head.item_IH.shape))
     layout = Layout.of(batch["item_length"], only_last=True)
-    user = model.norm(model.read(layout.pack(batch["item_id_list"]), layout))
+    user = model.norm(model.pooled(layout.pack(batch["item_id_list"]), layout))
     weight, bias = model.head.item_IH[:, :-1], model.head.item_IH[:, -1]
     assert torch.allclose(model.full_sort_predict(batch), user @ weight.T + bias, atol=1e-5)
 

@@ -80,7 +80,7 @@ def test_under_autocast_the_same_items_are_retrieved(folder, query):
     model = rag(folder, "gated", rag_query=query, head="tied").model.eval()
     items, length = torch.tensor([[3, 5, 7, 9], [2, 4, 0, 0]]), torch.tensor([4, 2])
     layout = Layout.of(length)
-    user, like = model.read(layout.pack(items), layout), []
+    user, like = model.pooled(layout.pack(items), layout), []
     for enabled in (False, True):
         model._kept.clear()
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
@@ -127,7 +127,7 @@ def test_neither_padding_nor_what_the_history_holds_is_retrieved(folder, query, 
     model = rag(folder, "gated", rag_query=query, head=head, score=score).model.eval()
     items, length = torch.tensor([[3, 5, 7, 9], [2, 4, 0, 0]]), torch.tensor([4, 2])
     layout = Layout.of(length)
-    user = model.read(layout.pack(items), layout)
+    user = model.pooled(layout.pack(items), layout)
     found, known = model.retrieve_items(user, items, layout, base.Beside())
     found, known = layout.pad(found), layout.pad(known)
     for row, position in ((0, 0), (0, 3), (1, 1)):
@@ -142,7 +142,9 @@ def test_where_all_but_a_few_items_are_seen_the_rest_is_marked_as_not_found(fold
     model = house(folder, "RAGLLMRec", rag_top_k=5, MAX_ITEM_LIST_LENGTH=20).model.eval()
     items = torch.arange(1, N_ITEMS - 1)[None]  # two items are left
     layout = Layout.of(torch.tensor([items.shape[1]]), only_last=True)
-    found, known = model.retrieve_items(model.read(layout.pack(items), layout), items, layout, base.Beside())
+    found, known = model.retrieve_items(
+        model.pooled(layout.pack(items), layout), items, layout, base.Beside()
+    )
     assert known.sum() == 2 and set(found[known].tolist()) == {N_ITEMS - 1, N_ITEMS}
     assert torch.isfinite(model(items, torch.tensor([items.shape[1]]))).all()
 
@@ -185,7 +187,7 @@ def test_nobody_is_shown_what_the_same_user_did_at_that_place_or_later(folder, r
     batch = next(iter(world.train))
     layout = Layout.of(batch["item_length"], only_last=rows == "prefix")
     beside = model.beside(batch)
-    user = model.read(layout.pack(batch["item_id_list"]), layout)
+    user = model.pooled(layout.pack(batch["item_id_list"]), layout)
     model.settings.__dict__["rag_top_k"] = len(bank)  # all there are, so that nothing escapes
     like, row = model.recall(user, layout, beside)
     from recbole_llm.model.memory import next_places
@@ -237,8 +239,8 @@ def test_the_bank_of_windows_is_that_of_prefix_rows(folder, most):
 @pytest.mark.parametrize("rows", ["dense", "prefix"])
 def test_situations_that_were_drawn_are_read_alone(folder, rows):
     world, read = rag(folder, "memory", bank_size=5, train_rows=rows), []
-    whole = world.model.read
-    world.model.read = lambda item_T, layout: read.append(layout.batch) or whole(item_T, layout)
+    whole = world.model.pooled
+    world.model.pooled = lambda item_T, layout: read.append(layout.batch) or whole(item_T, layout)
     assert len(world.model.eval()._bank()) == sum(read) == 5
 
 
@@ -256,7 +258,7 @@ def test_nobody_is_shown_what_he_did_later_where_some_items_were_made_new(folder
         batch = next(iter(loader))
         batch = batch if training else batch[0]
         layout, beside = Layout.of(batch["item_length"], only_last=True), model.beside(batch)
-        user = model.read(layout.pack(batch["item_id_list"]), layout)
+        user = model.pooled(layout.pack(batch["item_id_list"]), layout)
         model.training, model.bank = training, bank
         like, row = model.recall(user, layout, beside)
         model.eval()
@@ -553,14 +555,16 @@ def test_random_items_are_none_of_the_history(folder, training):
     model = rag(folder, "gated", **keys).model.train(training)
     items = torch.arange(1, N_ITEMS - 1)[None].repeat(50, 1)  # two items are left
     layout = Layout.of(torch.full((50,), items.shape[1]), only_last=True)
-    found, known = model.retrieve_items(model.read(layout.pack(items), layout), items, layout, base.Beside())
+    found, known = model.retrieve_items(
+        model.pooled(layout.pack(items), layout), items, layout, base.Beside()
+    )
     assert (known.sum(1) == 2).all() and set(found[known].tolist()) == {N_ITEMS - 1, N_ITEMS}
     alone, somebody = (
         torch.ones(200, 1, dtype=torch.long),
         base.Beside(None, None, *torch.arange(400).view(2, 200)),
     )
     layout = Layout.of(torch.ones(200, dtype=torch.long), only_last=True)
-    found, known = model.retrieve_items(model.read(layout.pack(alone), layout), alone, layout, somebody)
+    found, known = model.retrieve_items(model.pooled(layout.pack(alone), layout), alone, layout, somebody)
     assert known.all() and set(found.flatten().tolist()) == set(range(2, N_ITEMS + 1)), "each may be drawn"
 
 

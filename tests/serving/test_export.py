@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from carousel import house, write_carousel
+from tiny_llm import write_tiny_llm
 
 from recbole_llm.errors import SettingError
 from recbole_llm.serving.export import export
@@ -17,6 +18,10 @@ VARIANTS = [
     {"encoder": "sasrec", "position": "learned", "fusion": "id_only", "score": "dot"},
     {"fusion": "dual", "time_mode": "tisasrec"},
     {"likeness_events": 3},
+    {"model": "HierLLMRec"},
+    {"model": "HierLLMRec", "rec_llm": "sasrec", "pool_user": "attention", "head": "tied"},
+    {"model": "HierLLMRec", "rec_llm": "none", "pool_user": "mean", "head": "classifier", "score": "dot"},
+    {"model": "HierLLMRec", "rec_llm": "decoder"},
 ]
 
 
@@ -39,6 +44,8 @@ def shaken(folder, **keys):
 def test_the_onnx_encoder_and_the_tables_score_as_the_model_does(folder, tmp_path, variant):
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `serve` is not installed")
     pytest.importorskip("onnxscript", reason="the extra `serve` is not installed")
+    if variant.get("rec_llm") == "decoder":
+        variant = variant | {"rec_llm_path": str(write_tiny_llm(tmp_path / "llm", "llama"))}
     world = shaken(folder, **variant)
     tokens = world.train._dataset.field2id_token["item_id"]
     made = export(world.model, tokens, tmp_path / "export")
@@ -70,6 +77,21 @@ def test_what_has_no_one_vector_an_item_is_not_exported(folder, tmp_path, keys):
     with pytest.raises(SettingError, match="train with both off to export"):
         export(shaken(folder, **keys).model, [], tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_reads_ahead_retrieves_or_is_another_model_is_not_exported(folder, tmp_path):
+    path = str(write_tiny_llm(tmp_path / "llm", "t5"))
+    t5 = {"rec_llm": "t5_encoder", "rec_llm_path": path, "train_rows": "prefix"}
+    refused = {
+        "t5_encoder also reads what an exported encoder has behind": house(folder, "HierLLMRec", **t5),
+        "retrieves at every prediction": house(folder, "RAGLLMRec"),
+        "SRGNN cannot be exported so far; LLMSeqRec and HierLLMRec can": house(folder, "SRGNN"),
+        "SASRec is RecBole's and cannot be exported": house(folder, "SASRec"),
+    }
+    for sentence, world in refused.items():
+        with pytest.raises(SettingError, match=sentence):
+            export(world.model, [], tmp_path / "export")
+    assert not (tmp_path / "export").exists()
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
