@@ -20,7 +20,7 @@ from recbole.utils import ModelType
 
 from ..compat.patching import rebind
 from ..errors import DataError
-from .parts import ROW_END, Parts, first_of_block, taken
+from .parts import ROW_END, Parts, first_of_block, histories, taken
 
 NEXT_ITEMS = "next_item_list"  # column of a dense batch: the target of every position, 0 where there is none
 ELAPSED = "elapsed_list"  # column: whole time units since the first event of the row's history
@@ -87,19 +87,19 @@ class OffsetDataset(Parts):
         else:
             rows, context_B = self._window_rows(index)
         end_B, length_B = rows[ROW_END], rows[self.item_list_length_field]
+        size = self.max_item_list_len
+        which, after = (end_B, length_B, size), (end_B + 1, length_B, size)
         lists = {
-            getattr(self, f"{field}_list_field"): self._gather(self.events[field], end_B, length_B)
+            getattr(self, f"{field}_list_field"): histories(self.events[field], *which)
             for field in self.events
             if field != self.uid_field
         }
         begin_B = self.event_times[end_B - length_B]
-        lists[ELAPSED] = (self._gather(self.event_times, end_B, length_B) - begin_B[:, None]).clamp(min=0)
+        lists[ELAPSED] = (histories(self.event_times, *which) - begin_B[:, None]).clamp(min=0)
         if self.config["use_query_time"]:
-            lists[NEXT_ELAPSED] = (
-                self._gather(self.event_times, end_B + 1, length_B) - begin_B[:, None]
-            ).clamp(min=0)
+            lists[NEXT_ELAPSED] = (histories(self.event_times, *after) - begin_B[:, None]).clamp(min=0)
         if self.windows is not None:
-            next_BL = self._gather(self.events[self.iid_field], end_B + 1, length_B)
+            next_BL = histories(self.events[self.iid_field], *after)
             lists[NEXT_ITEMS] = next_BL.masked_fill_(torch.arange(next_BL.shape[1]) < context_B[:, None], 0)
         if self.noise is not None:
             lists, length_B = self.noise.put_in(lists, f"{self.iid_field}_list", length_B, index)
@@ -113,15 +113,6 @@ class OffsetDataset(Parts):
         rows = taken(self.events, end_B)
         rows.update(Interaction({self.item_list_length_field: length_B, ROW_END: end_B}))
         return rows, context_B
-
-    def _gather(self, column, end_B, length_B):
-        """(B, L, ...): what ``column`` holds of the ``length`` events before ``end``, zeros behind them."""
-        position_L = torch.arange(self.max_item_list_len)
-        inside_BL = position_L < length_B[:, None]
-        place_BL = torch.where(inside_BL, (end_B - length_B)[:, None] + position_L, 0)
-        values = column[place_BL]
-        values[~inside_BL] = 0
-        return values
 
     def history_of(self, rows):
         """The whole history of each row, however long, as flat (row number, item id) pairs; for masking seen items."""

@@ -208,6 +208,15 @@ def taken(interaction, rows):
     return Interaction({field: column[rows] for field, column in interaction.interaction.items()})
 
 
+def histories(column_N, end_B, length_B, size):
+    """(B, size, ...): what ``column_N`` holds of the ``length`` events before each ``end``, zeros behind them."""
+    position_L = torch.arange(size, device=end_B.device)
+    inside_BL = position_L < length_B[:, None]
+    values = column_N[torch.where(inside_BL, (end_B - length_B)[:, None] + position_L, 0)]
+    values[~inside_BL] = 0
+    return values
+
+
 def _grouped(keys):
     """The places of ``keys``, key by key as they first occur; how far each is from its key's end; its key's count."""
     _, first, number, count = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)

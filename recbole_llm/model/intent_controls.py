@@ -10,6 +10,7 @@ size, W text-vector size of an item, K known answers.
 import torch
 from torch import nn
 
+from ..data.parts import histories
 from ..errors import SettingError
 from .layout import Layout
 
@@ -43,11 +44,8 @@ class AskedElsewhere(nn.Module):
         """The histories before the other places, (B, L) items, their layout, and the places, (B,)."""
         other_B = self.other_N[end_B]
         length_B = self.length_N[other_B]
-        position_L = torch.arange(int(length_B.max()), device=end_B.device)
-        place_BL = (other_B - length_B)[:, None] + position_L
-        item_BL = self.item_N[place_BL.clamp(max=len(self.item_N) - 1)]
-        layout = Layout.of(length_B, only_last=True)
-        return item_BL.masked_fill(position_L >= length_B[:, None], 0), layout, other_B
+        item_BL = histories(self.item_N, other_B, length_B, int(length_B.max()))
+        return item_BL, Layout.of(length_B, only_last=True), other_B
 
 
 def noise_for(answer_AD, known_A, seed):

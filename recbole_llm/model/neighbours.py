@@ -6,7 +6,7 @@ Shapes: U users with padding, B batch, L max history length, N users drawn, D te
 import torch
 import torch.nn.functional as F
 
-from ..data.dataset import ROW_END
+from ..data.parts import ROW_END, histories
 
 POOL = 100  # similar users kept per user, of which N are drawn for a batch
 
@@ -30,7 +30,8 @@ class Neighbours:
             [torch.as_tensor(field.vectors) for field in dataset.text_vectors.values()], 1
         ).float()
         item_seq_UL = torch.zeros(dataset.user_num, dataset.max_item_list_len, dtype=torch.long)
-        item_seq_UL[user_U] = dataset._gather(dataset.events[dataset.iid_field], end_U, length_U)
+        item_N = dataset.events[dataset.iid_field]
+        item_seq_UL[user_U] = histories(item_N, end_U, length_U, dataset.max_item_list_len)
         lengths = torch.zeros(dataset.user_num, dtype=torch.long)
         lengths[user_U] = length_U
         mean_UD = F.embedding_bag(item_seq_UL, vectors_ID, mode="mean", padding_idx=0)

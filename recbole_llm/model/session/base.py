@@ -117,14 +117,16 @@ class SessionRecommender(ProductScore, VectorRecommender):
 
     def every_score(self, interaction):
         """(B, I): the score of every item as the next one, those of the session among them."""
-        session_BH = self._users(interaction)
-        return self.scores(session_BH, replace(self._kept.pop("views"), item_IH=self.scored_items()))
+        return self.scores(*self._read(interaction))
 
     def predict(self, interaction):
         """(B,): the score of the one given item of each row."""
+        return self.score_of(*self._read(interaction), interaction[self.ITEM_ID])
+
+    def _read(self, interaction):
+        """(B, H): the vectors of the sessions; and their views, with the items that are to be scored."""
         session_BH = self._users(interaction)
-        views = replace(self._kept.pop("views"), item_IH=self.scored_items())
-        return self.score_of(session_BH, views, interaction[self.ITEM_ID])
+        return session_BH, replace(self._kept.pop("views"), item_IH=self.scored_items())
 
     def start_weights(self):
         """All weights uniform within 1 / sqrt(H) of zero, as the papers of the session models have them."""
