@@ -47,6 +47,14 @@ def prepare(name, raw_path=None, out="dataset"):
     if (directory / f"{name}.inter").exists():
         check.check_atomic(directory, name)
         return directory
+    if (whole := name.removesuffix("-sessions")) in (*movielens.NAMES, *amazon.NAMES):
+        gap = (
+            " --gap_minutes=none" if whole in amazon.NAMES else ""
+        )  # their times are days, or an order alone
+        raise PrepError(
+            f"{directory / name}.inter does not exist; cut the sessions of {whole} with `recbole-llm prep sessions "
+            f"--dataset={whole}{gap}`"
+        )
     known = f"{', '.join(movielens.NAMES)}, amazon-<category>[-18|-23]"
     command = f"python -m dataset_prep.table --name {name} --inter FILE --user COLUMN --item COLUMN"
     raise PrepError(

@@ -324,6 +324,12 @@ def test_unknown_names_are_refused(tmp_path):
         dataset_prep.prepare("shop", out=tmp_path)
 
 
+@pytest.mark.parametrize(("whole", "gap"), [("ml-1m", ""), ("amazon-beauty", " --gap_minutes=none")])
+def test_who_asks_for_sessions_is_told_how_they_are_cut(tmp_path, whole, gap):
+    with pytest.raises(PrepError, match=f"`recbole-llm prep sessions --dataset={whole}{gap}`"):
+        dataset_prep.prepare(f"{whole}-sessions", out=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("file", "content", "expected"),
     [
