@@ -45,6 +45,8 @@ class VectorRecommender(SequentialRecommender):
     ----------
     text_fingerprints : dict of str to str
         By field, what tells the text vectors apart that the weights were trained on; empty where none are read.
+    told_terms : dict of str to torch.Tensor
+        By name, the terms of the last batch's loss, which reports tell apart: a sum may hide what one of them does.
     """
 
     input_type = InputType.POINTWISE
@@ -65,7 +67,7 @@ class VectorRecommender(SequentialRecommender):
         if getattr(settings, "negatives", None) == "batch":
             log_q_I = log_chances(dataset.train_counts())
         self.register_buffer("log_q_I", log_q_I, persistent=False)
-        self.text_fingerprints = {}
+        self.text_fingerprints, self.told_terms = {}, {}
         self._kept = {}  # see current_items; a dict, for a module would register a table that is itself a weight
         self.register_load_state_dict_post_hook(_forget)  # called wherever in another model this one stands
 
@@ -82,8 +84,8 @@ class VectorRecommender(SequentialRecommender):
         return item_IH
 
     def regularisation(self, interaction):
-        """A tuple of further loss terms, already weighted; none by default."""
-        return ()
+        """By name, further terms of the loss, already weighted; none by default."""
+        return {}
 
     def forward(self, item_seq_BL, item_seq_len_B, *beside):
         """(B, H): the user vectors after each whole history; ``beside``: the fields of ``Beside``, as many as known."""
@@ -91,10 +93,12 @@ class VectorRecommender(SequentialRecommender):
 
     def calculate_loss(self, interaction):
         """The sum of ``loss_terms``: one number, for a batch may have other terms than the one before."""
-        return sum(self.loss_terms(interaction))
+        terms = self.loss_terms(interaction)
+        self.told_terms = {name: term.detach() for name, term in terms.items()}
+        return sum(terms.values())
 
     def loss_terms(self, interaction):
-        """The ranking loss at every position (dense rows) or at the last one (prefix rows), then what regularises."""
+        """By name, the ranking loss at every position (dense rows) or at the last (prefix rows), and what regularises."""
         s, item_seq_BL = self.settings, interaction[self.ITEM_SEQ]
         even = self.dense and is_even(item_seq_BL.device)
         layout = Layout.of(interaction[self.ITEM_SEQ_LEN], only_last=not self.dense, even=even)
@@ -115,7 +119,7 @@ class VectorRecommender(SequentialRecommender):
             log_q = self.log_q_I if self.log_q_I is None or item_N is None else self.log_q_I[item_N]
             scored_IH = self.scored(self.current_items(), item_N)
             ranking = self.ranking_loss(user_TH, scored_IH, target_T, negative, log_q, seen_TL)
-            return ranking, *self.regularisation(interaction)
+            return {"ranking": ranking} | self.regularisation(interaction)
         finally:
             self._kept.clear()
 

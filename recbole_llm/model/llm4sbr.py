@@ -213,17 +213,15 @@ class LLM4SBR(SessionRecommender):
         return self.backbone.session_loss(session_BH, views, target_B, seen_BL)
 
     def regularisation(self, interaction):
-        """The backbone's further loss, and lambda times the alignment of each view with its text, eq. (15)."""
-        s, terms, views = self.settings, [], self._kept["views"]
-        if views.further_loss is not None:
-            terms.append(views.further_loss)
+        """By name, the backbone's further loss, and lambda times the alignment of each view with its text, eq. (15)."""
+        s, views, terms = self.settings, self._kept["views"], super().regularisation(interaction)
         if s.lambda_au > 0:
             for view, (text_BH, known_B) in self._kept["texts"].items():
                 anchor_BH = self.anchor(s.views[view], views)
                 found = losses.alignment_and_uniformity(anchor_BH[known_B], text_BH[known_B], s.au)
                 if found is not None:
-                    terms.append(s.lambda_au * found)
-        return tuple(terms)
+                    terms[f"alignment, {view}"] = s.lambda_au * found
+        return terms
 
 
 def check(s):

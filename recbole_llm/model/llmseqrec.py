@@ -251,22 +251,21 @@ class LLMSeqRec(VectorRecommender):
     # ------------------------------------------------------------------ training
 
     def regularisation(self, interaction):
-        """The weighted terms that are switched on."""
-        s, terms = self.settings, []
+        """By name, the weighted terms that are switched on."""
+        s, terms = self.settings, {}
         ramp = min(1.0, self.epoch / s.feat_warmup) if s.feat_warmup else 1.0
         if s.lambda_align > 0 or s.lambda_feat * ramp > 0:
             item_N = torch.unique(interaction[self.ITEM_SEQ])
             item_N = item_N[item_N > 0]
             own_NH, text_NH = self.table.own(item_N), self.table.text(item_N).detach()
             if s.lambda_align > 0:
-                terms.append(
-                    s.lambda_align * losses.alignment(own_NH, text_NH, temperature=s.align_temperature)
-                )
+                aligned = losses.alignment(own_NH, text_NH, temperature=s.align_temperature)
+                terms["alignment"] = s.lambda_align * aligned
             if s.lambda_feat * ramp > 0:
-                terms.append(s.lambda_feat * ramp * losses.decorrelation(own_NH, text_NH))
+                terms["decorrelation"] = s.lambda_feat * ramp * losses.decorrelation(own_NH, text_NH)
         if self.neighbours is not None:
-            terms.append(s.lambda_sd * self._distance_to_similar(interaction))
-        return tuple(terms)
+            terms["distillation"] = s.lambda_sd * self._distance_to_similar(interaction)
+        return terms
 
     def _distance_to_similar(self, interaction):
         """Mean squared distance of a user's vector to the mean of similar users' (LLM-ESR's self-distillation)."""

@@ -155,14 +155,13 @@ def share_batches(loader):
     loader.__class__, loader.collate_fn = shared, own_batch
 
 
-def weighed(loss, n_targets):
-    """``loss`` (a tensor or a tuple of them), a mean over this process's targets, as its part of the mean over all."""
-    terms = loss if isinstance(loss, tuple) else (loss,)
-    own = torch.tensor(float(n_targets), device=terms[0].device)
+def share(n_targets, device):
+    """(): this process's share of the targets of all; a mean over its own counts by as much in the mean over all."""
+    own = torch.tensor(float(n_targets), device=device)
     every = own.clone()
-    dist.all_reduce(every)
-    terms = tuple(term * (own / every) for term in terms)
-    return terms if isinstance(loss, tuple) else terms[0]
+    if world() > 1:
+        dist.all_reduce(every)
+    return own / every
 
 
 def sum_gradients(parameters):

@@ -28,7 +28,7 @@ class Screen:
         )
 
     def epoch(self, trainer, epoch):
-        """One line: loss, the validation's metric, whether it is the best so far, and how long it may still take."""
+        """One line: loss and its terms, the validation's metric, whether it is the best so far, and the time left."""
         entry, metric = trainer.curve[-1], trainer.valid_metric
         spent = perf_counter() - self.started
         left = spent / (epoch + 1 - self.first_epoch) * (trainer.epochs - epoch - 1)
@@ -37,7 +37,7 @@ class Screen:
             patience = f"{trainer.cur_step} of {trainer.stopping_step + 1} without a better one"
             found = f"{metric} {entry[metric]:.4f}  {patience if trainer.cur_step else 'the best so far'}"
         self.console.print(
-            f"  epoch {epoch:>3}  loss {entry['loss']:.4f}  {found:<44} "
+            f"  epoch {epoch:>3}  loss {entry['loss']:.4f}{_terms(entry)}  {found:<44} "
             f"{entry['seconds']:.1f} s an epoch, at most {_clock(left)} left"
         )
 
@@ -68,6 +68,11 @@ class Screen:
                     table.add_row(outcome.name, convention, *(f"{found[name]:.4f}" for name in names))
         self.console.print(table)
         self.console.print(f"Report: {folder / 'report.md'}")
+
+
+def _terms(entry):
+    told = ", ".join(f"{name} {value:.4f}" for name, value in entry.get("terms", {}).items())
+    return f" ({told})" if told else ""
 
 
 def _clock(seconds):

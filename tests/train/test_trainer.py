@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from carousel import house, trained, write_carousel
+from rich.console import Console
 
 from recbole_llm.errors import ArtifactError, DataError, SettingError
 from recbole_llm.evaluation.ranks import metrics_from
@@ -14,6 +15,7 @@ from recbole_llm.model import checkpoint
 from recbole_llm.train import trainer
 from recbole_llm.train.build import build
 from recbole_llm.train.resume import BEST, LAST
+from recbole_llm.train.screen import Screen
 from recbole_llm.train.trainer import pace_at, trainer_for
 
 
@@ -67,6 +69,22 @@ def test_the_average_moves_by_its_decay_and_faster_at_first(folder, tmp_path):
         trainer.optimizer.step()
         expected = kept * before + (1 - kept) * weight
         assert torch.allclose(trainer.averaged.module.table.own.weight, expected, atol=1e-6), step
+
+
+def test_what_each_term_adds_to_the_loss_is_told_apart(folder, whole, tmp_path, capsys):
+    found = trained(folder, tmp_path, 2, lambda_align=0.5, lambda_feat=0.1, feat_warmup=2).trainer
+    first, second = (entry["terms"] for entry in found.curve)
+    assert list(first) == ["ranking", "alignment"], "the first epoch of a warm-up has none of it"
+    assert list(second) == ["ranking", "alignment", "decorrelation"]
+    for entry in found.curve:
+        assert sum(entry["terms"].values()) == pytest.approx(entry["loss"], rel=1e-5)
+        assert all(value > 0 for value in entry["terms"].values())
+    screen = Screen(tmp_path, Console(width=200, highlight=False))
+    screen.started, screen.first_epoch = 0.0, 0
+    screen.epoch(found, 1)
+    told = ", ".join(f"{name} {value:.4f}" for name, value in second.items())
+    assert f"loss {found.curve[1]['loss']:.4f} ({told})  " in capsys.readouterr().out
+    assert "terms" not in whole.trainer.curve[0], "a single one says what the loss says"
 
 
 def test_the_learning_rate_rises_over_the_first_steps(folder, tmp_path):

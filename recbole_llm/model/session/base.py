@@ -111,9 +111,9 @@ class SessionRecommender(ProductScore, VectorRecommender):
         return super().ranking_loss(user_TH, item_IH, target_T, negative, log_q)
 
     def regularisation(self, interaction):
-        """What the views of the batch add to the loss."""
+        """By name, what the views of the batch add to the loss."""
         further = self._kept["views"].further_loss
-        return () if further is None else (further,)
+        return {} if further is None else {"contrast": further}
 
     def every_score(self, interaction):
         """(B, I): the score of every item as the next one, those of the session among them."""

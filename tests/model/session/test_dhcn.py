@@ -75,7 +75,7 @@ def batch():
 def test_the_second_loss_is_small_and_summed_over_the_batch(folder):
     model = model_of(folder, "DHCN").train()
     torch.manual_seed(3)
-    ranking, further = model.loss_terms(batch())
+    ranking, further = model.loss_terms(batch()).values()
     torch.manual_seed(3)
     seq_BL, length_B = batch_of()
     graph = SessionGraph.of(seq_BL, Layout.of(length_B))
