@@ -98,7 +98,7 @@ class VectorRecommender(SequentialRecommender):
         return sum(terms.values())
 
     def loss_terms(self, interaction):
-        """By name, the ranking loss at every position (dense rows) or at the last (prefix rows), and what regularises."""
+        """By name, the ranking loss at every position (dense rows) or the last (prefix rows), and what regularises."""
         s, item_seq_BL = self.settings, interaction[self.ITEM_SEQ]
         even = self.dense and is_even(item_seq_BL.device)
         layout = Layout.of(interaction[self.ITEM_SEQ_LEN], only_last=not self.dense, even=even)
