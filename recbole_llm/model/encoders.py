@@ -119,6 +119,13 @@ def start_small(modules):
             module.bias.data.zero_()
 
 
+def start_as_identity(linear):
+    """Let a linear layer between spaces of one width pass on what it is given, until it learns better."""
+    if linear.in_features == linear.out_features:
+        nn.init.eye_(linear.weight)
+        nn.init.zeros_(linear.bias)
+
+
 def read(trm_encoder, x_TH, layout):
     """(T, H): what RecBole's ``TransformerEncoder`` makes of packed histories, of the events that the layout asks for.
 

@@ -26,6 +26,7 @@ from ..config import settings_from
 from ..errors import SettingError
 from . import losses
 from .base import VectorRecommender
+from .encoders import start_as_identity
 from .hier_settings import LIVE, Settings, check
 from .item_llm import item_llm
 from .items import rows_of
@@ -167,6 +168,7 @@ class EmbedHead(nn.Module):
     def __init__(self, item_width, user_width, n_items):
         super().__init__()
         self.project = nn.Linear(user_width, item_width)
+        start_as_identity(self.project)
 
     def forward(self, user_TH):
         """(T, W)."""
@@ -183,6 +185,7 @@ class TiedHead(nn.Module):
     def __init__(self, item_width, user_width, n_items):
         super().__init__()
         self.project = nn.Linear(user_width, user_width)
+        start_as_identity(self.project)
 
     def forward(self, user_TH):
         """(T, H)."""

@@ -15,7 +15,7 @@ from torch import nn
 
 from ..errors import SettingError
 from ..text.location import locate
-from .encoders import BlockSettings, LiGREncoder, SASRecEncoder, start_small
+from .encoders import BlockSettings, LiGREncoder, SASRecEncoder, start_as_identity, start_small
 from .language_model import LanguageModel, adapters_of
 from .layout import of_asked
 
@@ -151,13 +151,14 @@ def rec_llm(settings, max_length, seed=0):
 class InputMap(nn.Module):
     """z = gamma LN(W_in x + b): item vectors at the width and length that the Recommendation LLM is used to.
 
-    b starts at zero: how long item vectors are is then of no account at the start.
+    b starts at zero: how long item vectors are is then of no account at first. A square W_in starts as the identity.
     """
 
     def __init__(self, size_in, llm, dropout):
         super().__init__()
         self.linear = nn.Linear(size_in, llm.word_width)
         nn.init.zeros_(self.linear.bias)
+        start_as_identity(self.linear)
         self.norm = nn.LayerNorm(llm.word_width, eps=EPSILON, elementwise_affine=False)
         self.gamma = nn.Parameter(torch.tensor(llm.input_norm / math.sqrt(llm.word_width)))
         self.dropout = nn.Dropout(dropout)

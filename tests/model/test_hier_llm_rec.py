@@ -66,21 +66,20 @@ def a_batch(world):
 # ---------------------------------------------------------------------- by hand
 
 
-def test_without_a_rec_llm_it_ranks_by_the_cosine_with_the_mean_of_the_history(folder):
+@pytest.mark.parametrize("head", ["embed", "tied"])
+def test_without_a_rec_llm_it_ranks_by_the_cosine_with_the_mean_of_the_history(folder, head):
     world = house(
         folder,
         "HierLLMRec",
         rec_llm="none",
+        head=head,
         pool_user="mean",
         train_rows="prefix",
         hidden_size=12,
         whiten="none",
     )
     model, batch = world.model.eval(), a_batch(world)
-    with torch.no_grad():  # every map the identity, up to lengths that a cosine does not see
-        for linear in (model.input_map.linear, model.head.project):
-            linear.weight.copy_(torch.eye(12))
-            linear.bias.zero_()
+    with torch.no_grad():  # every map starts as the identity, up to lengths that a cosine does not see
         model.log_temperature.fill_(0.0)
         model.input_map.norm = model.norm = torch.nn.Identity()
     vectors = model.item_llm.table_IW
