@@ -48,9 +48,8 @@ def prepare(name, raw_path=None, out="dataset"):
         check.check_atomic(directory, name)
         return directory
     if (whole := name.removesuffix("-sessions")) in (*movielens.NAMES, *amazon.NAMES):
-        gap = (
-            " --gap_minutes=none" if whole in amazon.NAMES else ""
-        )  # their times are days, or an order alone
+        # Amazon's times are days, or an order alone
+        gap = " --gap_minutes=none" if whole in amazon.NAMES else ""
         raise PrepError(
             f"{directory / name}.inter does not exist; cut the sessions of {whole} with `recbole-llm prep sessions "
             f"--dataset={whole}{gap}`"

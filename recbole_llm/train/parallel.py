@@ -159,8 +159,7 @@ def share(n_targets, device):
     """(): this process's share of the targets of all; a mean over its own counts by as much in the mean over all."""
     own = torch.tensor(float(n_targets), device=device)
     every = own.clone()
-    if world() > 1:
-        dist.all_reduce(every)
+    dist.all_reduce(every)
     return own / every
 
 

@@ -71,7 +71,6 @@ class RankingTrainer(ResumingTrainer):
         self.curve = []  # one dict an epoch: loss, seconds, and the validation's metrics where it was validated
         self.on_epoch = lambda _: None  # called after every validation, or every epoch where there is none
         self.seconds_before = 0.0  # of a stage that came before
-        self._terms = {}  # by name, the sum over an epoch's batches of what each adds to the loss
         self._resumed = self._ranks = self._other_way = None
 
     def _build_optimizer(self, **kwargs):
@@ -125,32 +124,24 @@ class RankingTrainer(ResumingTrainer):
         if windows is not None:
             windows.cut(epoch_idx)
         self.model.epoch = epoch_idx
-        started, self._terms = perf_counter(), {}
-        loss_func = partial(self._noted, loss_func or self.model.calculate_loss)
+        started, terms = perf_counter(), {}
+        loss_func = partial(self._noted, loss_func or self.model.calculate_loss, terms)
         loss = super()._train_epoch(train_data, epoch_idx, loss_func=loss_func, show_progress=show_progress)
         total = sum(parallel.of_each(sum(loss) if isinstance(loss, tuple) else loss))
         entry = {"epoch": epoch_idx, "loss": total / len(train_data), "seconds": perf_counter() - started}
-        self.curve.append(entry | self._means_of_terms(len(train_data)))
+        self.curve.append(entry | _means(terms, len(train_data)))
         return loss
 
-    def _noted(self, loss_func, interaction):
-        """The loss of a batch, of several processes the part that this one has; its terms are added up."""
+    def _noted(self, loss_func, terms, interaction):
+        """The loss of a batch, of several processes the part that this one has; its terms are added to ``terms``."""
         loss, own = loss_func(interaction), 1
         if parallel.world() > 1:
             known = interaction[NEXT_ITEMS] > 0 if NEXT_ITEMS in interaction else torch.ones(len(interaction))
             own = parallel.share(0 if self.train_data.lent else known.sum(), self.device)
             loss = tuple(term * own for term in loss) if isinstance(loss, tuple) else loss * own
         for name, term in getattr(self.model, "told_terms", {}).items():
-            self._terms[name] = self._terms.get(name, 0) + term * own
+            terms[name] = terms.get(name, 0) + term * own
         return loss
-
-    def _means_of_terms(self, n_batches):
-        """``terms`` of an entry of the curve: by name, what each adds to the loss; nothing where there is but one."""
-        parts = parallel.of_each({name: float(total) for name, total in self._terms.items()})
-        names = dict.fromkeys(name for part in parts for name in part)
-        if len(names) < 2:
-            return {}
-        return {"terms": {name: sum(part.get(name, 0) for part in parts) / n_batches for name in names}}
 
     def _valid_epoch(self, valid_data, show_progress=False):
         score, result = super()._valid_epoch(valid_data, show_progress)
@@ -262,6 +253,14 @@ def averaged(model, decay):
         if not own.requires_grad:
             copy.data = own.data
     return found
+
+
+def _means(terms, n_batches):
+    """``terms`` of an entry of the curve: by name, what each adds to the loss; nothing where there is but one."""
+    found = parallel.put_together({name: total.reshape(1) for name, total in terms.items()})
+    if len(found) < 2:
+        return {}
+    return {"terms": {name: float(part_P.sum()) / n_batches for name, part_P in found.items()}}
 
 
 def multiplies_bfloat16(device):
