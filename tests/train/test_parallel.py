@@ -56,6 +56,24 @@ def test_two_processes_train_and_test_as_one(folder):
         road.main([f"--resume={two}", "--nproc=1"])
 
 
+def test_the_terms_of_two_processes_add_up_to_the_loss(folder):
+    keys = {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "train_batch_size": 9, "epochs": 2}
+    places = {"data_path": folder, "run_path": folder / "runs", "run_name": "terms", "nproc": 2}
+    named = {
+        "model": "DHCN",
+        "dataset": "carousel",
+        "metrics": "['NDCG']",
+        "topk": 3,
+        "valid_metric": "NDCG@3",
+    }
+    run = road.main([f"--{key}={value}" for key, value in (named | keys | places).items()])
+    curve = json.loads((run / "metrics.json").read_text())["outcomes"][0]["curve"]
+    assert len(curve) == 2
+    for epoch in curve:
+        assert set(epoch["terms"]) == {"ranking", "contrast"} and min(epoch["terms"].values()) > 0
+        assert sum(epoch["terms"].values()) == pytest.approx(epoch["loss"], rel=1e-5)
+
+
 def test_an_error_of_a_process_is_the_runs(folder):
     with pytest.raises(SettingError, match="hidden_size 15 must be a multiple of n_heads 2"):
         road.main(given(folder, hidden_size=15, nproc=2))
