@@ -103,12 +103,25 @@ class SessionRecommender(ProductScore, VectorRecommender):
         self._kept["views"] = views = self.views(item_seq_BL, layout, self.current_items())
         return self.session(views)
 
+    def loss_terms(self, interaction):
+        """By name, the ranking loss after each session and what regularises.
+
+        Autocast is for the ranking loss alone: graphs have another size at every step, and oneDNN would write a kernel
+        for each (``layout.py``).
+        """
+        device = interaction[self.ITEM_SEQ].device.type
+        self._kept["autocast"] = torch.is_autocast_enabled(device)
+        with torch.autocast(device, enabled=False):
+            return super().loss_terms(interaction)
+
     def ranking_loss(self, user_TH, item_IH, target_T, negative=None, log_q=None, seen_TL=None):
         """The loss named by ``loss``."""
-        if self.settings.loss == "ce":
-            views = replace(self._kept["views"], item_IH=item_IH, n_fixed=self.n_fixed)
-            return self.session_loss(user_TH, views, target_T, seen_TL)
-        return super().ranking_loss(user_TH, item_IH, target_T, negative, log_q)
+        device = user_TH.device.type
+        with torch.autocast(device, torch.get_autocast_dtype(device), enabled=self._kept["autocast"]):
+            if self.settings.loss == "ce":
+                views = replace(self._kept["views"], item_IH=item_IH, n_fixed=self.n_fixed)
+                return self.session_loss(user_TH, views, target_T, seen_TL)
+            return super().ranking_loss(user_TH, item_IH, target_T, negative, log_q)
 
     def regularisation(self, interaction):
         """By name, what the views of the batch add to the loss."""

@@ -55,6 +55,18 @@ def test_the_order_of_a_batch_is_the_order_of_its_scores(model):
     )
 
 
+def test_autocast_is_for_the_ranking_loss_alone(model):
+    exact = model.loss_terms(rows())
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model.loss_terms(rows())
+    assert rough.keys() == exact.keys()
+    assert rough["ranking"] != exact["ranking"] and torch.allclose(
+        rough["ranking"], exact["ranking"], rtol=1e-3
+    )
+    for name in exact.keys() - {"ranking"}:
+        assert torch.equal(rough[name], exact[name])
+
+
 def test_predict_is_the_gathered_full_sort(model):
     assert torch.allclose(model.predict(rows()), model.full_sort_predict(rows())[:, 11], atol=1e-5)
 
